@@ -1,0 +1,56 @@
+/** Where a server is and how to speak to it. Built from a URI by cli/uri.ts; holds no open connection. */
+
+/** A password: cannot be printed, logged or serialised by accident; `reveal` is called where it goes on the wire. */
+export class Secret {
+  readonly #value: string;
+  constructor(value: string) {
+    this.#value = value;
+  }
+  reveal(): string {
+    return this.#value;
+  }
+  toString(): string {
+    return '***';
+  }
+  toJSON(): string {
+    return '***';
+  }
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '***';
+  }
+}
+
+/** TLS settings of one endpoint; file contents, not paths. */
+export interface TlsSettings {
+  readonly ca: Buffer | null;
+  readonly cert: Buffer | null;
+  readonly key: Buffer | null;
+  /** Name to ask for and to verify; null: the endpoint's host. */
+  readonly sni: string | null;
+  /** True only after `--insecure`: the certificate is not verified. */
+  readonly insecure: boolean;
+}
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+  readonly username: string | null;
+  readonly password: Secret | null;
+  /** null: plain TCP. */
+  readonly tls: TlsSettings | null;
+}
+
+/** `host:port`, IPv6 in brackets: for people and for keys of maps, without credentials. */
+export function addressOf(endpoint: Pick<Endpoint, 'host' | 'port'>): string {
+  return endpoint.host.includes(':')
+    ? `[${endpoint.host}]:${endpoint.port}`
+    : `${endpoint.host}:${endpoint.port}`;
+}
+
+/** One source and its target. */
+export interface PairSpec {
+  /** Name shown to people and typed by them before a dangerous step; unique in a run. */
+  readonly name: string;
+  readonly source: Endpoint;
+  readonly target: Endpoint;
+}

@@ -1,0 +1,105 @@
+/**
+ * What a run tells the world: one union, shown as NDJSON by ui/json.ts, as lines or a table by the other
+ * renderers. Keys named in design.md are fixed; `ts` is added by the renderer.
+ */
+import type { Phase } from './phase.ts';
+
+export type CheckStatus = 'ok' | 'warn' | 'refuse';
+
+/** One finding of the preflight. */
+export interface CheckResult {
+  readonly name: string;
+  readonly status: CheckStatus;
+  readonly detail: string;
+  readonly hint?: string;
+}
+
+/** A client connection on the source. */
+export interface ClientInfo {
+  readonly addr: string;
+  readonly name: string;
+  readonly user: string;
+  readonly lastCommand: string;
+  readonly idleSeconds: number;
+}
+
+export interface VerifyResult {
+  readonly compared: number;
+  readonly different: number;
+  readonly missing: number;
+  readonly extra: number;
+}
+
+export interface PairSummary {
+  readonly pair: string;
+  readonly phase: Phase;
+  readonly keys: number;
+  readonly seconds: number;
+  /** From the source's fence to the target being writable; null where there was no cutover. */
+  readonly writeOutageMs: number | null;
+  /** What is left to do or to know, for people; e.g. how to lift a fence. */
+  readonly notes: readonly string[];
+}
+
+/** Frozen state of one pair; every screen and every progress line prints from one of these. */
+export interface PairSnapshot {
+  readonly pair: string;
+  /** `host:port`. */
+  readonly source: string;
+  readonly target: string;
+  readonly phase: Phase;
+  /** Why the pair is in this phase, or what it waits for; null where there is nothing to say. */
+  readonly reason: string | null;
+  readonly snapshotBytes: number;
+  /** null when unknown: a diskless source does not say how long the snapshot is. */
+  readonly snapshotTotal: number | null;
+  readonly keys: number;
+  /** Keys on the source as of preflight. */
+  readonly keysTotal: number | null;
+  readonly bytesPerSecond: number;
+  readonly etaSeconds: number | null;
+  readonly appliedOffset: number;
+  readonly sourceOffset: number;
+  readonly lagBytes: number;
+  readonly lagSeconds: number;
+  readonly commandsPerSecond: number;
+  /** Commands that the target answered with an error that shows different data (WRONGTYPE and the like). */
+  readonly divergences: number;
+}
+
+export type MigrationEvent =
+  | {
+      readonly event: 'phase';
+      readonly pair: string;
+      readonly from: Phase;
+      readonly to: Phase;
+      readonly reason?: string;
+    }
+  | ({ readonly event: 'progress' } & PairSnapshot)
+  | ({ readonly event: 'check'; readonly pair: string } & CheckResult)
+  | ({ readonly event: 'clients'; readonly pair: string } & ClientInfo)
+  | ({ readonly event: 'verify'; readonly pair: string } & VerifyResult)
+  /** One timed step of a cutover. */
+  | {
+      readonly event: 'step';
+      readonly pair: string;
+      readonly name: string;
+      readonly ms: number;
+      readonly detail?: string;
+    }
+  /** Something a person should know and no machine needs to act on. */
+  | { readonly event: 'note'; readonly pair?: string; readonly message: string }
+  | {
+      readonly event: 'error';
+      readonly pair?: string;
+      readonly code: string;
+      readonly message: string;
+      readonly hint: string;
+      readonly recovery: string;
+    }
+  | {
+      readonly event: 'summary';
+      readonly outcome: string;
+      readonly exitCode: number;
+      readonly pairs: readonly PairSummary[];
+    };

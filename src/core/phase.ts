@@ -1,0 +1,36 @@
+/** The named states of a pair (design.md, fixed) and the moves between them that are legal. */
+import { InvariantError } from './errors.ts';
+
+export type Phase =
+  | 'checking'
+  | 'snapshot'
+  | 'catching-up'
+  | 'in-sync'
+  | 'writable'
+  | 'promoted'
+  | 'rolled-back'
+  | 'failed'
+  | 'stopped';
+
+const MOVES: Record<Phase, readonly Phase[]> = {
+  // checking → catching-up: a resumed pair whose snapshot is already on the target
+  checking: ['snapshot', 'catching-up', 'failed', 'stopped'],
+  snapshot: ['catching-up', 'snapshot', 'failed', 'stopped'],
+  'catching-up': ['in-sync', 'snapshot', 'writable', 'failed', 'stopped'],
+  'in-sync': ['catching-up', 'writable', 'snapshot', 'failed', 'stopped'],
+  // writable → in-sync: a cutover that was undone
+  writable: ['promoted', 'in-sync', 'catching-up', 'failed', 'stopped'],
+  promoted: ['rolled-back', 'failed', 'stopped'],
+  'rolled-back': ['stopped', 'failed'],
+  failed: ['stopped'],
+  stopped: [],
+};
+
+export function assertMove(from: Phase, to: Phase): void {
+  if (!MOVES[from].includes(to)) throw new InvariantError(`illegal phase change ${from} -> ${to}`);
+}
+
+/** True where nothing runs for the pair any more. */
+export function isTerminal(phase: Phase): boolean {
+  return phase === 'failed' || phase === 'stopped' || phase === 'rolled-back';
+}

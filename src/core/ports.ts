@@ -1,0 +1,25 @@
+/** What the session needs from the outside: somebody who answers, and somewhere to show things. ui/ implements both. */
+import type { MigrationEvent, PairSnapshot } from './events.ts';
+
+/** A key that the operator pressed, by meaning. */
+export type OperatorCommand = 'start' | 'enable-writes' | 'promote' | 'clients' | 'quit' | 'help';
+
+export interface Operator {
+  /** Resolves with the next command; rejects never; after close it stays pending. */
+  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand>;
+  /** Asks the person to type `expected`; typeahead is thrown away first. True only on an exact answer. */
+  confirmByTyping(question: string, expected: string): Promise<boolean>;
+  close(): void;
+}
+
+export interface Renderer {
+  event(event: MigrationEvent): void;
+  /** Redraws the live view; called a few times a second with one frozen snapshot per pair. */
+  frame(pairs: readonly PairSnapshot[], footer: string): void;
+  /** One line of text for people. */
+  say(text: string): void;
+  /** Starts a single step (spinner on a terminal); the returned function ends it. */
+  step(text: string): (result: 'ok' | 'failed', text?: string) => void;
+  /** Puts the terminal back as it was. */
+  close(): void;
+}
