@@ -1,0 +1,17 @@
+/** `redis-cutover migrate`: moves every pair and leads the operator through the cutover. */
+import { notBuiltYet, resolvePairs, resolveRunOptions } from '../options.ts';
+import { inSession, surroundings } from '../wiring.ts';
+import type { Command } from './command.ts';
+
+export const migrateCommand: Command = {
+  name: 'migrate',
+  help: 'move live servers: snapshot, live stream, cutover',
+  async run(raw) {
+    const around = surroundings(raw);
+    await resolvePairs(raw, around);
+    const options = resolveRunOptions(raw, around);
+    return inSession(raw, options.cutover, async () => {
+      throw notBuiltYet('migrate');
+    });
+  },
+};

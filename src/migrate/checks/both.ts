@@ -1,0 +1,164 @@
+/** Checks that look at the two servers of a pair together. */
+import { ReplyError } from '../../client/reply-error.ts';
+import type { ServerSession } from '../../client/session.ts';
+import { printable } from '../../core/text.ts';
+import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
+import { leaseHeldError, readLease, sourceIsTarget } from '../../target/write/lease.ts';
+import { ask, type Check, ok, refuse, unknown, warn } from './context.ts';
+
+/** Clocks further apart than this make keys expire at the wrong time. */
+const CLOCK_TOLERANCE_SECONDS = 2;
+
+export const versions: Check = ({ sourceInfo, targetInfo }) => {
+  const detail = `${sourceInfo.family} ${printable(sourceInfo.version)} to ${targetInfo.family} ${printable(targetInfo.version)}`;
+  if (targetInfo.text('redis_version') !== null && !targetInfo.atLeast(2, 6)) {
+    return refuse('versions', `${detail}: the target has no RESTORE`, 'take a target of 2.6 or later');
+  }
+  const [major, minor] = sourceInfo.commandLevel;
+  if (!targetInfo.atLeast(major, minor)) {
+    return warn(
+      'versions',
+      `${detail}: the target is older; data types and commands that it does not know will stop the run`,
+      'take a target of the same or a later release where you can',
+    );
+  }
+  return ok('versions', detail);
+};
+
+/** The same process on both sides, also behind an alias or a proxy, or a source that is fed by the target. */
+export const sameServer: Check = ({ sourceInfo, targetInfo }) => {
+  const name = 'same-server';
+  const hint = 'look at the addresses: both lead to the same data';
+  const sameHistory = sourceInfo.masterReplid !== null && sourceInfo.masterReplid === targetInfo.masterReplid;
+  if (sourceInfo.role === 'replica' && targetInfo.role === 'master' && sameHistory) {
+    return refuse(name, 'the source is a replica of the target', hint);
+  }
+  if (sourceInfo.runId !== null && targetInfo.runId !== null) {
+    // A target that was started from a copy of the source's RDB has its replid, and is another server (>= 7.0).
+    return sourceInfo.runId === targetInfo.runId
+      ? refuse(name, 'source and target are one server (same run_id)', hint)
+      : ok(name, 'two different servers');
+  }
+  if (sameHistory) return refuse(name, 'source and target have one replication history', hint);
+  return sourceInfo.masterReplid !== null && targetInfo.masterReplid !== null
+    ? ok(name, 'two different servers (by replid; run_id is hidden)')
+    : warn(name, 'not checked: a server hides its run_id', hint);
+};
+
+/** Redis Cluster: the writer sends transactions over all keys, which a cluster refuses. */
+export const cluster: Check = async ({ source, sourceInfo, targetInfo }) => {
+  const name = 'cluster';
+  if (targetInfo.clusterEnabled) {
+    return refuse(
+      name,
+      'the target is in cluster mode: batches over several slots are not built yet',
+      'take a target with cluster-enabled no',
+    );
+  }
+  if (!sourceInfo.clusterEnabled) return ok(name, 'none');
+  const reply = await ask(source, 'CLUSTER', 'INFO');
+  if (reply instanceof ReplyError) return unknown(name, 'how many shards the source has', reply);
+  const shards = Number(/cluster_size:(\d+)/.exec(String(reply))?.[1] ?? 0);
+  return shards > 1
+    ? refuse(
+        name,
+        `the source is one of ${shards} shards: slots could move away while it is copied; this is not built yet`,
+        'merge the cluster into one shard, or wait for cluster support',
+      )
+    : ok(name, 'a source of one shard');
+};
+
+export const clock: Check = async ({ source, target }) => {
+  const name = 'clock';
+  const off: string[] = [];
+  for (const session of [source, target]) {
+    const seconds = await clockDifference(session);
+    if (seconds instanceof ReplyError) return unknown(name, `the time of the ${session.where}`, seconds);
+    if (Math.abs(seconds) > CLOCK_TOLERANCE_SECONDS) {
+      off.push(`the ${session.role} is ${Math.abs(seconds).toFixed(1)} s ${seconds > 0 ? 'ahead' : 'behind'}`);
+    }
+  }
+  return off.length === 0
+    ? ok(name, `within ${CLOCK_TOLERANCE_SECONDS} s of ours`)
+    : warn(name, `${off.join(', ')}: keys expire by the target's clock`, 'set the clocks by NTP (chronyc tracking)');
+};
+
+export const lease: Check = async ({ target }) => {
+  const holder = await readLease(target).catch(replyErrorAsValue);
+  if (holder instanceof ReplyError) return unknown('lease', 'whether another run feeds the target', holder);
+  if (holder === null) return ok('lease', 'no other run feeds the target');
+  const error = leaseHeldError(holder, target.where);
+  return refuse('lease', error.message, error.hint);
+};
+
+/** A→B while B→A. */
+export const sourceAsTarget: Check = async ({ source }) => {
+  const name = 'source-is-target';
+  const refusal = await sourceIsTarget(source).catch(replyErrorAsValue);
+  if (refusal instanceof ReplyError) return unknown(name, 'whether a run feeds the source', refusal);
+  if (refusal !== null) return refuse(name, refusal.message, refusal.hint);
+  const checkpoint = await ask(source, 'EXISTS', CHECKPOINT_KEY);
+  if (checkpoint instanceof ReplyError) return unknown(name, 'whether a run fed the source', checkpoint);
+  return checkpoint === 1
+    ? warn(
+        name,
+        'the source was the target of a run that did not end: it may not be complete',
+        `end that run (redis-cutover resume RUN_DIR), or remove its mark: DEL ${CHECKPOINT_KEY}`,
+      )
+    : ok(name, 'no run feeds the source');
+};
+
+/** What the source has loaded and the target has not: values of those types would be refused one by one. */
+export const modules: Check = async ({ source, target, sourceInfo }) => {
+  const name = 'modules';
+  if (!sourceInfo.atLeast(4, 0)) return ok(name, 'none: the source is older than modules');
+  const wanted = await moduleNames(source);
+  if (wanted instanceof ReplyError) return unknown(name, 'the modules of the source', wanted);
+  if (wanted.length === 0) return ok(name, 'none');
+  const present = await moduleNames(target);
+  if (present instanceof ReplyError) return unknown(name, 'the modules of the target', present);
+  const missing = wanted.filter((module) => !present.includes(module));
+  return missing.length === 0
+    ? ok(name, wanted.join(', '))
+    : warn(
+        name,
+        `not on the target: ${missing.join(', ')}; a value of such a module stops the run`,
+        'load the modules on the target: MODULE LOAD <path>',
+      );
+};
+
+export const functions: Check = async ({ source, sourceInfo, targetInfo }) => {
+  const name = 'functions';
+  if (!sourceInfo.atLeast(7, 0)) return ok(name, 'none: the source is older than functions');
+  const libraries = await ask(source, 'FUNCTION', 'LIST');
+  if (libraries instanceof ReplyError) return unknown(name, 'the functions of the source', libraries);
+  const count = Array.isArray(libraries) ? libraries.length : 0;
+  if (count === 0) return ok(name, 'none');
+  return targetInfo.atLeast(7, 0)
+    ? ok(name, `${count} libraries`)
+    : refuse(name, `${count} libraries of functions, and the target has none before 7.0`, 'take a target of 7.0 or later');
+};
+
+/** How many seconds a server's clock is ahead of ours. */
+async function clockDifference(session: ServerSession): Promise<number | ReplyError> {
+  const before = Date.now();
+  const reply = await ask(session, 'TIME');
+  if (reply instanceof ReplyError) return reply;
+  const ours = (before + Date.now()) / 2;
+  const [seconds, micros] = Array.isArray(reply) ? reply : [];
+  return Number(seconds) + Number(micros) / 1e6 - ours / 1000;
+}
+
+async function moduleNames(session: ServerSession): Promise<string[] | ReplyError> {
+  const reply = await ask(session, 'MODULE', 'LIST');
+  if (reply instanceof ReplyError) return reply;
+  // Each module is a list of names and values, the name first.
+  return (Array.isArray(reply) ? reply : []).map((module) =>
+    printable(String(Array.isArray(module) ? module[1] : module)),
+  );
+}
+
+function replyErrorAsValue(error: unknown): ReplyError {
+  if (error instanceof ReplyError) return error;
+  throw error;
+}

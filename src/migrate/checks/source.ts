@@ -1,0 +1,123 @@
+/** Checks of the source: may we follow it, and will it let us. */
+import { ReplyError } from '../../client/reply-error.ts';
+import { printable } from '../../core/text.ts';
+import {
+  askConfig,
+  type Check,
+  forbiddenCommands,
+  megabytes,
+  missingCommands,
+  ok,
+  refuse,
+  unknown,
+  warn,
+} from './context.ts';
+
+/** The defaults of all releases (protocol.md 1.11). */
+const DEFAULT_HARD_BYTES = 256 * 1024 * 1024;
+const DEFAULT_SOFT_BYTES = 64 * 1024 * 1024;
+
+export const sourceRole: Check = ({ sourceInfo }) => {
+  const name = 'source-role';
+  if (sourceInfo.role === 'master') return ok(name, 'master');
+  if (sourceInfo.masterLinkUp) {
+    return warn(
+      name,
+      'the source is a replica: it can be followed, but a fence on it does not stop writes on its master',
+      'for a cutover without loss give the master as the source',
+    );
+  }
+  return refuse(
+    name,
+    'the source is a replica, and its link to its master is down: its data is old',
+    'wait until INFO replication says master_link_status:up, or give the master as the source',
+  );
+};
+
+export const sourceLoading: Check = ({ sourceInfo }) => {
+  const name = 'source-loading';
+  if (!sourceInfo.loading) return ok(name, 'the source has its data in memory');
+  const percent = sourceInfo.text('loading_loaded_perc');
+  return warn(
+    name,
+    `the source is still loading its data${percent === null ? '' : ` (${printable(percent)} %)`}: the copy begins when it is done`,
+    'wait until INFO persistence says loading:0',
+  );
+};
+
+/** The right to PSYNC; where services hide it, what is possible instead. protocol.md 1.10, 5.3. */
+export const psync: Check = async ({ source, sourceInfo, options }) => {
+  const name = 'source-no-psync';
+  const { psync: psyncName, sync: syncName, replconf: replconfName } = options.commandNames;
+  const managed =
+    'ask the provider to enable it or for its other name (--psync-name), or copy from a self-managed replica of it';
+  if (sourceInfo.family === 'dragonfly' || sourceInfo.family === 'other') {
+    return refuse(name, `this kind of server (${sourceInfo.family}) feeds no replica of Redis`, managed);
+  }
+  const missing = await missingCommands(source, [psyncName, syncName, replconfName]);
+  if (missing?.includes(psyncName) === true && missing.includes(syncName)) {
+    return refuse(name, `the source has neither ${printable(psyncName)} nor ${printable(syncName)}`, managed);
+  }
+  const forbidden = sourceInfo.atLeast(6, 0)
+    ? await forbiddenCommands(source, [
+        [psyncName, '?', '-1'],
+        [syncName],
+        [replconfName, 'ack', '0'],
+      ])
+    : [];
+  const useless = new Set([...(missing ?? []), ...(forbidden ?? [])]);
+  if (useless.has(replconfName) || (useless.has(psyncName) && useless.has(syncName))) {
+    return refuse(
+      name,
+      `our user on the source may not run ${[...useless].map((command) => printable(command)).join(', ')}`,
+      'ACL SETUSER <user> +psync +sync +replconf +ping',
+    );
+  }
+  if (useless.has(psyncName)) {
+    return warn(name, 'SYNC only: each break of the link costs a new full copy', 'ACL SETUSER <user> +psync');
+  }
+  if (missing === null || forbidden === null) {
+    return warn(name, 'not checked: the source does not say whether PSYNC is allowed; the handshake will show it', managed);
+  }
+  return ok(name, 'PSYNC is allowed');
+};
+
+export const sourceFenceCheck: Check = ({ sourceFence, sourceInfo, options }) => {
+  const name = 'source-fence';
+  if (!options.sourceFence) {
+    return warn(name, 'none (--no-source-fence): the last writes on the source can be lost', 'stop the writers before the cutover');
+  }
+  switch (sourceFence.kind) {
+    case 'acl':
+      return sourceInfo.role === 'replica'
+        ? warn(name, 'by ACL, on this replica only: its master goes on taking writes', 'give the master as the source')
+        : ok(name, 'by ACL: users lose write commands only');
+    case 'min-replicas':
+      return warn(name, `by min-slaves-to-write: ${sourceFence.caveat}`, 'stop writers that use scripts before the cutover');
+    case 'none':
+      return warn(
+        name,
+        `none: ${sourceFence.reason}; the last writes on the source can be lost`,
+        'stop the writers before the cutover, or let our user run ACL: ACL SETUSER <user> +acl',
+      );
+  }
+};
+
+/** Below its defaults the source drops us while it still sends the snapshot. protocol.md 1.11. */
+export const outputBuffer: Check = async ({ source }) => {
+  const name = 'output-buffer';
+  const setting = await askConfig(source, 'client-output-buffer-limit');
+  if (setting instanceof ReplyError) return unknown(name, 'client-output-buffer-limit of the source', setting);
+  const limits = /(?:slave|replica) (\d+) (\d+) (\d+)/.exec(setting ?? '');
+  if (limits === null) return warn(name, 'not checked: the source does not tell client-output-buffer-limit');
+  const [hard, soft, seconds] = limits.slice(1).map(Number) as [number, number, number];
+  const detail = `replica ${megabytes(hard)}, ${megabytes(soft)} for ${seconds} s (0: no limit)`;
+  const tooSmall = (hard > 0 && hard < DEFAULT_HARD_BYTES) || (soft > 0 && soft < DEFAULT_SOFT_BYTES);
+  return tooSmall
+    ? warn(
+        name,
+        `${detail}: less than the default; a busy source drops the link while it sends the snapshot`,
+        'CONFIG SET client-output-buffer-limit "replica 256mb 64mb 60" ("slave …" before 5.0)',
+      )
+    : ok(name, detail);
+};

@@ -1,0 +1,160 @@
+/**
+ * The guards before anything is touched: every check of a pair, in the order in which people read them. Reads only;
+ * `redis-cutover check` is this and nothing else. What the checks learn goes on to the migration as PairFacts.
+ */
+import { ReplyError } from '../client/reply-error.ts';
+import type { KeyspaceEntry, ServerInfo } from '../client/server-info.ts';
+import type { ServerSession } from '../client/session.ts';
+import type { PairSpec } from '../core/endpoint.ts';
+import { PreflightError } from '../core/errors.ts';
+import type { CheckResult } from '../core/events.ts';
+import type { RunOptions } from '../core/options.ts';
+import { capabilitiesOf, type TargetCapabilities } from '../target/write/capabilities.ts';
+import { type FenceMeans, fenceMeans } from '../target/write/fence.ts';
+import { clock, cluster, functions, lease, modules, sameServer, sourceAsTarget, versions } from './checks/both.ts';
+import { type Check, type CheckContext, ok, refuse, warn } from './checks/context.ts';
+import { outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
+import {
+  databases,
+  targetEmpty,
+  targetFenceCheck,
+  targetLoading,
+  targetMemory,
+  targetPermissions,
+  targetPolicy,
+  targetRole,
+} from './checks/target.ts';
+
+/** What the migration of a pair needs to know of its servers, as of the preflight. */
+export interface PairFacts {
+  readonly source: ServerInfo;
+  readonly target: ServerInfo;
+  /** Databases of the source that hold keys. */
+  readonly keyspace: readonly KeyspaceEntry[];
+  readonly keysTotal: number;
+  /** Bytes that the source uses; null where it does not tell. */
+  readonly usedMemory: number | null;
+  readonly feed: 'write';
+  readonly capabilities: TargetCapabilities;
+  readonly sourceFence: FenceMeans;
+  readonly targetFence: FenceMeans;
+}
+
+export interface Preflight {
+  readonly checks: readonly CheckResult[];
+  /** null where a server does not answer INFO: the checks then say why. */
+  readonly facts: PairFacts | null;
+}
+
+const CHECKS: readonly Check[] = [
+  versions,
+  login,
+  sameServer,
+  sourceRole,
+  sourceLoading,
+  psync,
+  sourceFenceCheck,
+  outputBuffer,
+  targetRole,
+  targetLoading,
+  targetEmpty,
+  targetMemory,
+  targetPolicy,
+  databases,
+  targetPermissions,
+  targetFenceCheck,
+  clock,
+  cluster,
+  modules,
+  functions,
+  lease,
+  sourceAsTarget,
+  feed,
+];
+
+/**
+ * All findings about one pair, and the facts. Throws only when a connection breaks (SourceError, TargetError): what
+ * a server does not tell is a finding of status `warn`.
+ */
+export async function preflight(
+  source: ServerSession,
+  target: ServerSession,
+  options: RunOptions,
+): Promise<Preflight> {
+  const sourceInfo = await infoOf(source);
+  const targetInfo = await infoOf(target);
+  if ('status' in sourceInfo || 'status' in targetInfo) {
+    return { checks: [sourceInfo, targetInfo].filter((result) => 'status' in result), facts: null };
+  }
+  const context: CheckContext = {
+    source,
+    target,
+    sourceInfo,
+    targetInfo,
+    sourceFence: await fenceMeans(source, sourceInfo, 'source'),
+    targetFence: await fenceMeans(target, targetInfo, 'target'),
+    options,
+  };
+  const checks: CheckResult[] = [];
+  for (const check of CHECKS) checks.push(await check(context));
+  return { checks, facts: factsOf(context) };
+}
+
+/** Throws PreflightError for the first refusal, its code being the name of the check. Returns the facts. */
+export function assertPreflight(pair: PairSpec, { checks, facts }: Preflight): PairFacts {
+  const refusal = checks.find((check) => check.status === 'refuse');
+  if (refusal !== undefined || facts === null) {
+    throw new PreflightError(`${pair.name}: ${refusal?.detail ?? 'a server does not answer INFO'}`, {
+      code: refusal?.name ?? 'info',
+      hint: refusal?.hint ?? 'let our user run INFO: ACL SETUSER <user> +info',
+    });
+  }
+  return facts;
+}
+
+function factsOf(context: CheckContext): PairFacts {
+  const { sourceInfo, targetInfo, sourceFence, targetFence } = context;
+  const [major, minor] = targetInfo.commandLevel;
+  return {
+    source: sourceInfo,
+    target: targetInfo,
+    keyspace: sourceInfo.keyspace,
+    keysTotal: sourceInfo.keyspace.reduce((sum, entry) => sum + entry.keys, 0),
+    usedMemory: sourceInfo.usedMemory,
+    feed: 'write',
+    capabilities: { ...capabilitiesOf({ major, minor }), acl: targetFence.kind === 'acl' },
+    sourceFence,
+    targetFence,
+  };
+}
+
+async function infoOf(session: ServerSession): Promise<ServerInfo | CheckResult> {
+  try {
+    return await session.info();
+  } catch (error) {
+    if (!(error instanceof ReplyError)) throw error;
+    return refuse(`${session.role}-info`, error.message, error.hint);
+  }
+}
+
+function login({ source, target }: CheckContext): CheckResult {
+  const ignored = [source, target].filter((session) => session.passwordIgnored);
+  return ignored.length === 0
+    ? ok('login', 'accepted')
+    : warn(
+        'login',
+        `a password was given, and the ${ignored.map((session) => session.role).join(' and the ')} wants none`,
+        'is it the right server? Otherwise leave the password out',
+      );
+}
+
+function feed({ options }: CheckContext): CheckResult {
+  switch (options.feed) {
+    case 'write':
+      return ok('feed', 'write: as asked for');
+    case 'auto':
+      return ok('feed', 'write: attach is not built yet');
+    case 'attach':
+      return refuse('feed', 'attach is not built yet', 'leave --feed out, or --feed write');
+  }
+}

@@ -1,0 +1,50 @@
+/** What the reader hands on. Slices are valid only during the call; nothing here allocates per key. */
+import type { RdbFamily } from './opcodes.ts';
+
+/** The key in hand: one mutable object per reader. */
+export interface RdbEntry {
+  /** Position of the entry's first byte (its expiry opcode, where it has one). */
+  start: number;
+  db: number;
+  type: number;
+  key: Buffer;
+  keyStart: number;
+  keyEnd: number;
+  /** Absolute, ms since the epoch; -1: none. */
+  expireAtMs: number;
+  /** Seconds since the last use; -1: not told. */
+  idleSeconds: number;
+  /** LFU counter 0..255; -1: not told. */
+  freq: number;
+}
+
+/** Collections that can be rebuilt from their elements, for values too big to be held. */
+export type ElementKind = 'list' | 'set' | 'zset' | 'hash';
+
+export interface RdbSink {
+  header(family: RdbFamily, version: number): void;
+  aux(name: string, value: Buffer): void;
+  resizeDb(keys: number, expires: number): void;
+  /** Source code of a function library, beginning `#!`. */
+  functionLibrary(start: number, code: Buffer): void;
+  /** Something that is passed over and that people should know of. */
+  skipped(what: string): void;
+
+  /** A string value, decoded. */
+  string(entry: RdbEntry, buf: Buffer, start: number, end: number): void;
+  /** Any other value, as it stands in the file: the body of a DUMP payload. */
+  value(entry: RdbEntry, buf: Buffer, start: number, end: number): void;
+
+  /** A value too big to be held, in pieces: `string` plain bytes, `payload` as it stands in the file. */
+  blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void;
+  blobData(buf: Buffer, start: number, end: number): void;
+  blobEnd(): void;
+
+  /** A collection too big to be held, element by element; zset: score text, then member; hash: field, value. */
+  elementsStart(entry: RdbEntry, kind: ElementKind): void;
+  element(buf: Buffer, start: number, end: number): void;
+  elementStart(length: number): void;
+  elementData(buf: Buffer, start: number, end: number): void;
+  elementEnd(): void;
+  elementsEnd(): void;
+}

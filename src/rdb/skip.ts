@@ -1,0 +1,311 @@
+/**
+ * Finds where a value ends without decoding it (protocol.md 3.4). Each type is a small program of steps; one
+ * resumable interpreter runs them, so that a value may arrive in any number of pieces.
+ */
+import { RdbFormatError } from '../core/errors.ts';
+import { OP, type RdbFamily } from './opcodes.ts';
+
+type Step =
+  | { readonly kind: 'length' }
+  | { readonly kind: 'string' }
+  /** Type 3's text double: one byte n, then n bytes unless n is 253..255. */
+  | { readonly kind: 'textDouble' }
+  | { readonly kind: 'bytes'; readonly count: number }
+  /** A length n, then n times the steps. */
+  | { readonly kind: 'repeat'; readonly steps: readonly Step[] }
+  /** Items of a module's value up to the end marker (3.6). */
+  | { readonly kind: 'moduleItems' }
+  /** Redis 8.8 array: length, flag, [insert index], elements with tags. */
+  | { readonly kind: 'array' }
+  | { readonly kind: 'arrayElement' };
+
+const L: Step = { kind: 'length' };
+const S: Step = { kind: 'string' };
+const D: Step = { kind: 'textDouble' };
+const B8: Step = { kind: 'bytes', count: 8 };
+const B16: Step = { kind: 'bytes', count: 16 };
+const repeat = (...steps: Step[]): Step => ({ kind: 'repeat', steps });
+
+/** Stream generations: 1 = type 15 (5.0), 2 = 19 (7.0), 3 = 21 (7.2), 4 = 26 (8.6), 5 = 27 (8.8). */
+function streamProgram(generation: number): readonly Step[] {
+  const since = (first: number, ...steps: Step[]): Step[] => (generation >= first ? steps : []);
+  return [
+    repeat(S, S),
+    ...[L, L, L],
+    ...since(2, L, L, L, L, L),
+    repeat(
+      ...[S, L, L],
+      ...since(2, L),
+      repeat(B16, B8, L),
+      repeat(S, B8, ...since(3, B8), repeat(B16)),
+      ...since(5, repeat(B16)),
+    ),
+    ...since(4, L, L, repeat(S, repeat(S, L, L)), L, L),
+  ];
+}
+
+const COMMON: Record<number, readonly Step[]> = {
+  0: [S],
+  1: [repeat(S)],
+  2: [repeat(S)],
+  3: [repeat(S, D)],
+  4: [repeat(S, S)],
+  5: [repeat(S, B8)],
+  7: [L, { kind: 'moduleItems' }],
+  9: [S],
+  10: [S],
+  11: [S],
+  12: [S],
+  13: [S],
+  14: [repeat(S)],
+  15: streamProgram(1),
+  16: [S],
+  17: [S],
+  18: [repeat(L, S)],
+  19: streamProgram(2),
+  20: [S],
+  21: streamProgram(3),
+};
+
+const PROGRAMS: Record<RdbFamily, Record<number, readonly Step[]>> = {
+  redis: {
+    ...COMMON,
+    22: [repeat(L, S, S)],
+    23: [S],
+    24: [B8, repeat(L, S, S)],
+    25: [B8, S],
+    26: streamProgram(4),
+    27: streamProgram(5),
+    28: [{ kind: 'array' }],
+  },
+  valkey: { ...COMMON, 22: [repeat(S, S, B8)] },
+};
+
+/** The items of a MODULE_AUX opcode's body: module id, the "when" marker, then items. */
+export const MODULE_AUX_PROGRAM: readonly Step[] = [L, L, L, { kind: 'moduleItems' }];
+
+/** Opcodes whose body is passed over: they say nothing that a target needs. */
+export const OPCODE_PROGRAMS: Record<RdbFamily, Partial<Record<number, readonly Step[]>>> = {
+  redis: { [OP.slotInfo]: [L, L, L] },
+  valkey: { [OP.slotInfo]: [L, L, L], [OP.slotImportOrKeyMeta]: [S, repeat(L, L)] },
+};
+
+export function skipProgram(type: number, family: RdbFamily): readonly Step[] | null {
+  return PROGRAMS[family][type] ?? null;
+}
+
+/** True where the whole value is one string: its extent is known from its first bytes. */
+export function isSingleString(program: readonly Step[]): boolean {
+  return program.length === 1 && program[0] === S;
+}
+
+interface Frame {
+  readonly steps: readonly Step[];
+  index: number;
+  remaining: number;
+}
+
+/** Result fields of readLength: module-level on purpose, the hot path allocates nothing. */
+export const lengthResult = { next: 0, special: false };
+
+/**
+ * A length at `at` (3.3), or -1 where bytes are missing. `lengthResult.next` is the position behind it;
+ * `lengthResult.special` means that the value is an encoding number (0..2 integers, 3 LZF).
+ * Lengths beyond 2^53 come out as Infinity: no such value can follow.
+ */
+export function readLength(buf: Buffer, at: number, end: number): number {
+  if (at >= end) return -1;
+  const first = buf[at]!;
+  lengthResult.special = false;
+  switch (first >> 6) {
+    case 0:
+      lengthResult.next = at + 1;
+      return first;
+    case 1:
+      if (at + 2 > end) return -1;
+      lengthResult.next = at + 2;
+      return ((first & 0x3f) << 8) | buf[at + 1]!;
+    case 2: {
+      if (first === 0x81) {
+        if (at + 9 > end) return -1;
+        lengthResult.next = at + 9;
+        const high = buf.readUInt32BE(at + 1);
+        return high < 0x200000 ? high * 0x100000000 + buf.readUInt32BE(at + 5) : Number.POSITIVE_INFINITY;
+      }
+      if (at + 5 > end) return -1;
+      lengthResult.next = at + 5;
+      return buf.readUInt32BE(at + 1);
+    }
+    default:
+      lengthResult.next = at + 1;
+      lengthResult.special = true;
+      return first & 0x3f;
+  }
+}
+
+const INT_BYTES = [1, 2, 4] as const;
+
+/**
+ * Body bytes of a string whose header starts at `at`; `lengthResult.next` is where the body begins. -1 where
+ * the header is not complete. For LZF the body is the compressed data.
+ * @throws RdbFormatError for an unknown encoding
+ */
+export function stringBodyLength(buf: Buffer, at: number, end: number, base: number): number {
+  const length = readLength(buf, at, end);
+  if (length < 0 || !lengthResult.special) return length;
+  if (length < 3) return INT_BYTES[length]!;
+  if (length !== 3) throw new RdbFormatError(`unknown string encoding ${length}`, base + at);
+  const compressed = readPlainLength(buf, lengthResult.next, end, base);
+  if (compressed < 0) return -1;
+  return readPlainLength(buf, lengthResult.next, end, base) < 0 ? -1 : compressed;
+}
+
+/** readLength where a string encoding is not allowed. */
+export function readPlainLength(buf: Buffer, at: number, end: number, base: number): number {
+  const length = readLength(buf, at, end);
+  if (length >= 0 && lengthResult.special) throw new RdbFormatError('a length was expected', base + at);
+  return length;
+}
+
+export class Skipper {
+  #stack: Frame[] = [];
+  /** Bytes of a string or field that are still to be passed over. */
+  #pending = 0;
+  #done = true;
+
+  get done(): boolean {
+    return this.#done;
+  }
+
+  start(program: readonly Step[]): void {
+    this.#stack = [{ steps: program, index: 0, remaining: 1 }];
+    this.#pending = 0;
+    this.#done = false;
+  }
+
+  /**
+   * Goes on from `at`; returns how far it came. Not done and short of `end` means that the next header needs
+   * more bytes than there are.
+   * @param base RDB offset of buf[0], for errors
+   */
+  run(buf: Buffer, at: number, end: number, base: number): number {
+    let pos = at;
+    for (;;) {
+      if (this.#pending > 0) {
+        const step = Math.min(this.#pending, end - pos);
+        pos += step;
+        this.#pending -= step;
+        if (this.#pending > 0) return pos;
+      }
+      const frame = this.#stack[this.#stack.length - 1];
+      if (frame === undefined) {
+        this.#done = true;
+        return pos;
+      }
+      if (frame.index === frame.steps.length) {
+        frame.remaining--;
+        if (frame.remaining > 0) frame.index = 0;
+        else this.#stack.pop();
+        continue;
+      }
+      const next = this.#step(frame, frame.steps[frame.index]!, buf, pos, end, base);
+      if (next < 0) return pos;
+      pos = next;
+    }
+  }
+
+  /** One step: the position behind it (its body may be pending), or -1 where the header is not complete. */
+  #step(frame: Frame, step: Step, buf: Buffer, pos: number, end: number, base: number): number {
+    switch (step.kind) {
+      case 'length':
+        if (readPlainLength(buf, pos, end, base) < 0) return -1;
+        frame.index++;
+        return lengthResult.next;
+      case 'string': {
+        const body = stringBodyLength(buf, pos, end, base);
+        if (body < 0) return -1;
+        frame.index++;
+        this.#pending = body;
+        return lengthResult.next;
+      }
+      case 'textDouble': {
+        if (pos >= end) return -1;
+        const length = buf[pos]!;
+        frame.index++;
+        this.#pending = length >= 253 ? 0 : length;
+        return pos + 1;
+      }
+      case 'bytes':
+        frame.index++;
+        this.#pending = step.count;
+        return pos;
+      case 'repeat': {
+        const count = readPlainLength(buf, pos, end, base);
+        if (count < 0) return -1;
+        frame.index++;
+        if (count > 0) this.#stack.push({ steps: step.steps, index: 0, remaining: count });
+        return lengthResult.next;
+      }
+      case 'moduleItems':
+        return this.#moduleItem(frame, buf, pos, end, base);
+      case 'array': {
+        const count = readPlainLength(buf, pos, end, base);
+        if (count < 0) return -1;
+        const flag = readPlainLength(buf, lengthResult.next, end, base);
+        if (flag < 0) return -1;
+        if (flag !== 0 && readPlainLength(buf, lengthResult.next, end, base) < 0) return -1;
+        frame.index++;
+        if (count > 0) this.#stack.push({ steps: ARRAY_ELEMENT, index: 0, remaining: count });
+        return lengthResult.next;
+      }
+      case 'arrayElement':
+        return this.#arrayElement(frame, buf, pos, end, base);
+    }
+  }
+
+  #moduleItem(frame: Frame, buf: Buffer, pos: number, end: number, base: number): number {
+    const opcode = readPlainLength(buf, pos, end, base);
+    if (opcode < 0) return -1;
+    const after = lengthResult.next;
+    switch (opcode) {
+      case 0:
+        frame.index++;
+        return after;
+      case 1:
+      case 2:
+        return readPlainLength(buf, after, end, base) < 0 ? -1 : lengthResult.next;
+      case 3:
+        this.#pending = 4;
+        return after;
+      case 4:
+        this.#pending = 8;
+        return after;
+      case 5: {
+        const body = stringBodyLength(buf, after, end, base);
+        if (body < 0) return -1;
+        this.#pending = body;
+        return lengthResult.next;
+      }
+      default:
+        throw new RdbFormatError(`unknown module item ${opcode}`, base + pos);
+    }
+  }
+
+  #arrayElement(frame: Frame, buf: Buffer, pos: number, end: number, base: number): number {
+    if (readPlainLength(buf, pos, end, base) < 0) return -1;
+    const tag = readPlainLength(buf, lengthResult.next, end, base);
+    if (tag < 0) return -1;
+    if (tag > 3) throw new RdbFormatError(`unknown array element ${tag}`, base + pos);
+    if (tag === 1 || tag === 2) {
+      this.#pending = 8;
+    } else {
+      const body = stringBodyLength(buf, lengthResult.next, end, base);
+      if (body < 0) return -1;
+      this.#pending = body;
+    }
+    frame.index++;
+    return lengthResult.next;
+  }
+}
+
+const ARRAY_ELEMENT: readonly Step[] = [{ kind: 'arrayElement' }];

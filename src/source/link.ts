@@ -1,0 +1,268 @@
+/**
+ * The replication link: dials, introduces itself as a replica, asks for the history from a position on, and pours
+ * what comes into its sink; acknowledges what was applied; dials again after a break. The socket is never left
+ * unread: what the sink cannot use yet it must keep.
+ *
+ * Facts: protocol.md 1. Next to read: handshake.ts (what each reply means), wire.ts (the socket).
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Endpoint } from '../core/endpoint.ts';
+import { type CutoverError, SourceError, toCutoverError } from '../core/errors.ts';
+import type { ReplicationCommandNames } from '../core/options.ts';
+import type { ReplicationPosition } from '../core/position.ts';
+import { printable } from '../core/text.ts';
+import { encodeCommand } from '../resp/encode.ts';
+import {
+  type Framing,
+  handshakeSteps,
+  judgePsync,
+  judgeStep,
+  judgeSyncError,
+  parseFraming,
+} from './handshake.ts';
+import { type ByteTaker, Wire } from './wire.ts';
+
+/** Who takes what the link receives. Positions and bytes are the sink's business, sockets are the link's. */
+export interface LinkSink extends ByteTaker {
+  /** Where to go on, or null for a full copy. May wait until everything received has been looked at. */
+  resumePosition(): Promise<ReplicationPosition | null>;
+  /**
+   * A full copy begins; bytes received before are void. `position` is null behind SYNC, which tells none.
+   * Throws where a full copy must not be taken (an operator has to decide).
+   */
+  fullResync(position: ReplicationPosition | null, framing: Framing): Promise<void>;
+  /** The bytes that follow are those asked for; the history may have a new name. */
+  continued(replid: string | null): void;
+  /** Offset to acknowledge: what the target has. */
+  appliedOffset(): number;
+  /** The link is down, for this reason; it is dialled again by itself. */
+  interrupted(error: CutoverError): void;
+}
+
+export interface LinkSettings {
+  readonly endpoint: Endpoint;
+  readonly names: ReplicationCommandNames;
+  readonly announceVersion: string | null;
+  readonly connectTimeoutMs: number;
+  /** Without a byte for this long the link counts as dead; a replica of Redis' own uses repl-timeout, 60 s. */
+  readonly silenceMs: number;
+}
+
+const ACK_INTERVAL_MS = 1000;
+const BACKOFF_MS = [100, 300, 1000, 2000, 5000] as const;
+
+export class SourceLink {
+  readonly #settings: LinkSettings;
+  readonly #sink: LinkSink;
+  #wire: Wire | null = null;
+  #pouring = false;
+  #failures = 0;
+  /** True where the server knows no PSYNC: asked anew with each connection. */
+  #usedSync = false;
+
+  constructor(settings: LinkSettings, sink: LinkSink) {
+    this.#settings = settings;
+    this.#sink = sink;
+  }
+
+  get connected(): boolean {
+    return this.#pouring;
+  }
+
+  /** True where only SYNC is to be had: each break of the link costs a full copy. */
+  get usedSync(): boolean {
+    return this.#usedSync;
+  }
+
+  /**
+   * Follows the source until `signal` is aborted.
+   * @throws CutoverError that cannot be mended by dialling again
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const abort = (): void => this.#wire?.close();
+    signal.addEventListener('abort', abort);
+    const timer = setInterval(() => this.#beat(), ACK_INTERVAL_MS);
+    try {
+      while (!signal.aborted) {
+        const error = await this.#attempt(signal).catch(toCutoverError);
+        this.#pouring = false;
+        this.#wire?.close();
+        this.#wire = null;
+        if (signal.aborted) return;
+        if (error.recovery === 'operator' || error.recovery === 'none') throw error;
+        this.#sink.interrupted(error);
+        const pause = BACKOFF_MS[Math.min(this.#failures++, BACKOFF_MS.length - 1)]!;
+        await delay(pause, undefined, { signal }).catch(() => undefined);
+      }
+    } finally {
+      clearInterval(timer);
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Closes the present connection; run() dials again and asks its sink where to go on. */
+  redial(): void {
+    this.#failures = 0;
+    this.#wire?.close();
+  }
+
+  /** Tells the source how far the target is: at once, besides each second. */
+  acknowledge(): void {
+    if (!this.#pouring) return;
+    const words = [this.#settings.names.replconf, 'ACK', Math.max(0, this.#sink.appliedOffset())];
+    this.#wire?.write(encodeCommand(words));
+  }
+
+  /** One connection, from dialling to its end. */
+  async #attempt(signal: AbortSignal): Promise<CutoverError> {
+    const { endpoint, connectTimeoutMs } = this.#settings;
+    const resume = await this.#sink.resumePosition();
+    const wire = await Wire.open(endpoint, connectTimeoutMs, signal);
+    this.#wire = wire;
+    await this.#introduce(wire);
+    const framing = await this.#ask(wire, resume);
+    this.#failures = 0;
+    this.#pouring = true;
+    if (framing === null || framing.kind === 'length') return wire.pour(this.#sink).catch(toCutoverError);
+    return wire
+      .pour(new MarkWatcher(this.#sink, framing.mark, () => this.acknowledge()))
+      .catch(toCutoverError);
+  }
+
+  async #introduce(wire: Wire): Promise<void> {
+    const { endpoint, names, announceVersion } = this.#settings;
+    const password = endpoint.password?.reveal() ?? null;
+    const steps = handshakeSteps({ username: endpoint.username, password, names, announceVersion });
+    for (const step of steps) {
+      let outcome = judgeStep(step, await this.#request(wire, step.words));
+      if (outcome.kind === 'auth-without-user') {
+        const again = { ...step, words: ['AUTH', password ?? ''] };
+        outcome = judgeStep(again, await this.#request(wire, again.words));
+      }
+      if (outcome.kind === 'retry') throw transient(outcome.reason);
+      if (outcome.kind === 'stop') throw outcome.error;
+    }
+  }
+
+  /** Asks for the history; the framing of the payload that follows, or null where the stream goes on. */
+  async #ask(wire: Wire, resume: ReplicationPosition | null): Promise<Framing | null> {
+    const { names } = this.#settings;
+    const words =
+      resume === null ? [names.psync, '?', '-1'] : [names.psync, resume.replid, String(resume.offset + 1)];
+    const outcome = judgePsync(await this.#request(wire, words));
+    this.#usedSync = outcome.kind === 'use-sync';
+    switch (outcome.kind) {
+      case 'continue':
+        this.#sink.continued(outcome.replid);
+        return null;
+      case 'full-resync': {
+        const framing = preamble(await lineOf(wire));
+        await this.#sink.fullResync(outcome.position, framing);
+        return framing;
+      }
+      case 'use-sync': {
+        const line = await this.#request(wire, [names.sync]);
+        const framing = preamble(line);
+        await this.#sink.fullResync(null, framing);
+        return framing;
+      }
+      case 'retry':
+        throw transient(outcome.reason);
+      case 'stop':
+        throw outcome.error;
+    }
+  }
+
+  /** Sends one request and waits for its reply; keep-alive newlines before it are passed over. */
+  async #request(wire: Wire, words: readonly string[]): Promise<string> {
+    wire.write(encodeCommand(words));
+    return lineOf(wire);
+  }
+
+  /** Each second: the acknowledgement that keeps the link alive, and a look at whether the source still is. */
+  #beat(): void {
+    const wire = this.#wire;
+    if (wire === null) return;
+    this.acknowledge();
+    const silentMs = Date.now() - wire.lastByteAt;
+    if (silentMs <= this.#settings.silenceMs) return;
+    wire.close(
+      new SourceError(`the source has sent nothing for ${Math.round(silentMs / 1000)} s`, {
+        code: 'source-silent',
+        hint: 'is the network up, and the source not stopped? it is dialled again by itself',
+      }),
+    );
+  }
+}
+
+/**
+ * Diskless payloads: the source sends no stream before the first acknowledgement behind the mark (protocol.md 1.7).
+ * Where the payload ends is decided by its structure alone; but when the last bytes received look like the mark, an
+ * acknowledgement is due at once, also when the loading is far behind, and harmless if it was no mark.
+ */
+class MarkWatcher implements ByteTaker {
+  readonly #inner: ByteTaker;
+  readonly #mark: Buffer;
+  readonly #seen: () => void;
+  #space: Buffer = Buffer.alloc(0);
+  readonly #tail: Buffer;
+
+  constructor(inner: ByteTaker, mark: Buffer, seen: () => void) {
+    this.#inner = inner;
+    this.#mark = mark;
+    this.#seen = seen;
+    this.#tail = Buffer.alloc(mark.length);
+  }
+
+  reserve(): Buffer {
+    this.#space = this.#inner.reserve();
+    return this.#space;
+  }
+
+  commit(length: number): void {
+    const isMark = this.#endsWithMark(this.#space.subarray(0, length));
+    this.#inner.commit(length);
+    if (isMark) this.#seen();
+  }
+
+  append(chunk: Buffer): void {
+    const isMark = this.#endsWithMark(chunk);
+    this.#inner.append(chunk);
+    if (isMark) this.#seen();
+  }
+
+  #endsWithMark(chunk: Buffer): boolean {
+    const size = this.#mark.length;
+    if (chunk.length >= size) {
+      chunk.copy(this.#tail, 0, chunk.length - size);
+    } else {
+      this.#tail.copyWithin(0, chunk.length);
+      chunk.copy(this.#tail, size - chunk.length);
+    }
+    return this.#tail.equals(this.#mark);
+  }
+}
+
+/** The next line that is no keep-alive. */
+async function lineOf(wire: Wire): Promise<string> {
+  for (;;) {
+    const line = await wire.readLine();
+    if (line !== '') return line;
+  }
+}
+
+/** The announcement of the payload; servers also send an error in its place. */
+function preamble(line: string): Framing {
+  const framing = parseFraming(line);
+  if (framing !== null) return framing;
+  if (!line.startsWith('-')) throw transient(`instead of a snapshot came: ${printable(line, 80)}`);
+  const outcome = judgeSyncError(line.slice(1));
+  throw outcome.kind === 'retry' ? transient(outcome.reason) : outcome.error;
+}
+
+function transient(reason: string): SourceError {
+  return new SourceError(`the source cannot be followed yet: ${reason}`, {
+    code: 'source-not-ready',
+    hint: 'it is tried again by itself',
+  });
+}

@@ -1,0 +1,171 @@
+/**
+ * The socket of the replication link, read in two ways: first by lines (handshake, preamble), then poured as raw
+ * bytes into whoever takes them, without a copy where the socket is plain TCP.
+ */
+import type { Socket } from 'node:net';
+import { dial, looksLikeTls, plainToTlsError, socketError } from '../client/dial.ts';
+import type { Endpoint } from '../core/endpoint.ts';
+import { SourceError } from '../core/errors.ts';
+
+/** Takes raw bytes; see spool.ts for the two ways in. */
+export interface ByteTaker {
+  reserve(): Buffer;
+  commit(length: number): void;
+  append(chunk: Buffer): void;
+}
+
+const LINE_BUFFER_BYTES = 16 * 1024;
+const LONGEST_LINE = 8 * 1024;
+
+export class Wire {
+  readonly #endpoint: Endpoint;
+  #socket: Socket | null = null;
+  readonly #lineBuffer = Buffer.allocUnsafeSlow(LINE_BUFFER_BYTES);
+  /** Where the next read goes, as last handed to the socket. */
+  #readInto: Buffer = this.#lineBuffer;
+  #unread: Buffer = Buffer.alloc(0);
+  #taker: ByteTaker | null = null;
+  #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | null = null;
+  #failure: Error | null = null;
+  #onEnd: ((error: Error) => void) | null = null;
+  /** Date.now() of the last byte. */
+  lastByteAt = Date.now();
+
+  private constructor(endpoint: Endpoint) {
+    this.#endpoint = endpoint;
+  }
+
+  /** @throws what dial() throws */
+  static async open(endpoint: Endpoint, connectTimeoutMs: number, signal: AbortSignal): Promise<Wire> {
+    const wire = new Wire(endpoint);
+    const socket = await dial(endpoint, 'source', {
+      connectTimeoutMs,
+      signal,
+      onread: {
+        buffer: () => wire.#nextBuffer(),
+        callback: (length) => {
+          wire.#read(length);
+          return true;
+        },
+      },
+    });
+    wire.#socket = socket;
+    if (endpoint.tls !== null) socket.on('data', (chunk: Buffer) => wire.#chunk(chunk));
+    socket.on('error', (error) => wire.#fail(socketError(endpoint, 'source', error)));
+    socket.on('close', () => wire.#fail(lost()));
+    return wire;
+  }
+
+  write(bytes: Buffer): void {
+    if (this.#failure === null) this.#socket?.write(bytes);
+  }
+
+  /** The next line without its end; keep-alive newlines come out as ''. Rejects when the connection ends. */
+  readLine(): Promise<string> {
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+      this.#offerLine();
+    });
+  }
+
+  /** From now on every byte goes to `taker`; resolves never, rejects when the connection ends. */
+  pour(taker: ByteTaker): Promise<never> {
+    return new Promise((_resolve, reject) => {
+      this.#taker = taker;
+      const early = this.#unread;
+      this.#unread = Buffer.alloc(0);
+      this.#onEnd = reject;
+      try {
+        if (early.length > 0) taker.append(early);
+      } catch (error) {
+        this.close(error as Error);
+        return;
+      }
+      if (this.#failure !== null) reject(this.#failure);
+    });
+  }
+
+  close(reason?: Error): void {
+    this.#fail(reason ?? lost());
+  }
+
+  #nextBuffer(): Buffer {
+    this.#readInto = this.#taker === null ? this.#lineBuffer : this.#taker.reserve();
+    return this.#readInto;
+  }
+
+  #read(length: number): void {
+    this.lastByteAt = Date.now();
+    if (this.#failure !== null) return;
+    // the read that was under way when pour() began still lies in the line buffer
+    if (this.#taker === null || this.#readInto === this.#lineBuffer) {
+      this.#chunk(this.#readInto.subarray(0, length));
+      return;
+    }
+    this.#give(() => this.#taker!.commit(length));
+  }
+
+  #chunk(chunk: Buffer): void {
+    this.lastByteAt = Date.now();
+    if (this.#failure !== null) return;
+    const taker = this.#taker;
+    if (taker !== null) {
+      this.#give(() => taker.append(chunk));
+      return;
+    }
+    this.#unread = this.#unread.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#unread, chunk]);
+    this.#offerLine();
+  }
+
+  #give(hand: () => void): void {
+    try {
+      hand();
+    } catch (error) {
+      this.#fail(error as Error);
+    }
+  }
+
+  #offerLine(): void {
+    const waiting = this.#waiting;
+    if (waiting === null) return;
+    const end = this.#unread.indexOf(10);
+    if (end >= 0) {
+      const line = this.#unread.toString('latin1', 0, end).replace(/\r$/, '');
+      this.#unread = this.#unread.subarray(end + 1);
+      this.#waiting = null;
+      waiting.resolve(line);
+      return;
+    }
+    if (this.#unread.length > LONGEST_LINE || (this.#unread.length > 0 && looksLikeTls(this.#unread))) {
+      this.#fail(
+        looksLikeTls(this.#unread)
+          ? plainToTlsError(this.#endpoint, 'source')
+          : new SourceError('the source sends a line without end', {
+              code: 'source-protocol',
+              hint: 'is this address a Redis port?',
+              recovery: 'operator',
+            }),
+      );
+      return;
+    }
+    if (this.#failure !== null) {
+      this.#waiting = null;
+      waiting.reject(this.#failure);
+    }
+  }
+
+  #fail(error: Error): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#socket?.destroy();
+    this.#onEnd?.(error);
+    this.#offerLine();
+  }
+}
+
+function lost(): SourceError {
+  return new SourceError('the connection to the source was closed', {
+    code: 'source-lost',
+    hint: 'is the source up? its log says why it closed; it is tried again by itself',
+  });
+}

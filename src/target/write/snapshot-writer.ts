@@ -1,0 +1,410 @@
+/**
+ * Turns the entries of a snapshot into commands on the target: SET for strings, RESTORE with the value's own
+ * bytes for the rest, plain commands in chunks for collections too big for one payload. All of it may be sent
+ * again from the start of any entry (SET, REPLACE, DEL before a rebuild), which is how every retry works.
+ */
+
+import { InvariantError } from '../../core/errors.ts';
+import { Crc64 } from '../../rdb/crc64.ts';
+import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
+import type { RdbFamily } from '../../rdb/opcodes.ts';
+import type { ElementKind, RdbEntry, RdbSink } from '../../rdb/sink.ts';
+import type { CommandBuffer } from '../../resp/command-buffer.ts';
+import type { TargetCapabilities } from './capabilities.ts';
+import { CHECKPOINT_KEY } from './checkpoint.ts';
+import type { TargetConnection } from './connection.ts';
+import { LEASE_KEY } from './lease.ts';
+
+/** What the rest of the program wants to know of the snapshot as it passes. */
+export interface SnapshotListener {
+  aux(name: string, value: Buffer): void;
+  note(message: string): void;
+}
+
+const CHUNK_ELEMENTS = 512;
+const CHUNK_BYTES = 64 * 1024;
+
+const ARGUMENTS_PER_ELEMENT: Record<ElementKind, number> = { list: 1, set: 1, zset: 2, hash: 2 };
+
+const ascii = (text: string): Buffer => Buffer.from(text, 'latin1');
+const SET = ascii('$3\r\nSET\r\n');
+const PXAT = ascii('$4\r\nPXAT\r\n');
+const RESTORE = ascii('$7\r\nRESTORE\r\n');
+const REPLACE = ascii('$7\r\nREPLACE\r\n');
+const ABSTTL = ascii('$6\r\nABSTTL\r\n');
+const IDLETIME = ascii('$8\r\nIDLETIME\r\n');
+const FREQ = ascii('$4\r\nFREQ\r\n');
+const DEL = ascii('$3\r\nDEL\r\n');
+const PEXPIREAT = ascii('$9\r\nPEXPIREAT\r\n');
+const ADD: Record<ElementKind, Buffer> = {
+  list: ascii('$5\r\nRPUSH\r\n'),
+  set: ascii('$4\r\nSADD\r\n'),
+  zset: ascii('$4\r\nZADD\r\n'),
+  // HMSET: HSET takes one pair only before 4.0
+  hash: ascii('$5\r\nHMSET\r\n'),
+};
+
+export class SnapshotWriter implements RdbSink {
+  readonly #capabilities: TargetCapabilities;
+  readonly #listener: SnapshotListener;
+  #connection: TargetConnection | null = null;
+  /** Database selected on the connection; -1: none yet. */
+  #db = -1;
+  #family: RdbFamily = 'redis';
+  readonly #crc = new Crc64();
+  readonly #scratch = Buffer.alloc(32);
+  readonly #skippedKinds = new Set<string>();
+
+  /** The blob under way: what ends it. */
+  #blob: { readonly form: 'string' | 'payload' | 'ignored'; readonly entry: RdbEntry } | null = null;
+  #collection: Collection | null = null;
+
+  constructor(capabilities: TargetCapabilities, listener: SnapshotListener) {
+    this.#capabilities = capabilities;
+    this.#listener = listener;
+  }
+
+  /** Writes to this connection from now on; the reader has been rewound to an entry's start. */
+  attach(connection: TargetConnection): void {
+    this.#connection = connection;
+    this.#db = -1;
+    this.#blob = null;
+    this.#collection = null;
+  }
+
+  header(family: RdbFamily): void {
+    this.#family = family;
+  }
+
+  aux(name: string, value: Buffer): void {
+    this.#listener.aux(name, value);
+    // 4.0-6.2: scripts that EVALSHA in the stream may name (protocol.md 3.2)
+    if (name === 'lua') this.#plain(0, ['SCRIPT', 'LOAD', value]);
+  }
+
+  resizeDb(): void {}
+
+  functionLibrary(start: number, code: Buffer): void {
+    if (!this.#capabilities.functions) {
+      this.skipped('function libraries, which the target is too old for');
+      return;
+    }
+    this.#plain(start, ['FUNCTION', 'LOAD', 'REPLACE', code]);
+  }
+
+  skipped(what: string): void {
+    if (this.#skippedKinds.has(what)) return;
+    this.#skippedKinds.add(what);
+    this.#listener.note(`the snapshot holds ${what}: passed over`);
+  }
+
+  string(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+    if (isOwnKey(entry)) return;
+    if ((entry.expireAtMs >= 0 && !this.#capabilities.setPxat) || entry.idleSeconds >= 0 || entry.freq >= 0) {
+      this.#restoreString(entry, buf, start, end);
+      return;
+    }
+    const out = this.#begin(entry);
+    out.begin(entry.expireAtMs >= 0 ? 5 : 3);
+    out.raw(SET, 0, SET.length);
+    out.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    out.bulk(buf, start, end);
+    this.#pxat(entry);
+  }
+
+  value(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+    if (isOwnKey(entry)) return;
+    const out = this.#restoreHead(entry, end - start);
+    const crc = this.#crc;
+    crc.update(buf, start, end);
+    out.raw(buf, start, end);
+    this.#restoreTail(entry);
+  }
+
+  blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void {
+    if (isOwnKey(entry)) {
+      this.#blob = { form: 'ignored', entry };
+      return;
+    }
+    if (form === 'payload') {
+      this.#restoreHead(entry, length);
+      this.#blob = { form, entry };
+      return;
+    }
+    const inline = entry.expireAtMs >= 0 && this.#capabilities.setPxat;
+    const out = this.#begin(entry);
+    out.begin(inline ? 5 : 3);
+    out.raw(SET, 0, SET.length);
+    out.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    out.bulkHeader(length);
+    // without PXAT the key is needed for a second command, after the reader's view of it is gone
+    this.#blob = { form, entry: inline ? entry : ownKey(entry) };
+  }
+
+  blobData(buf: Buffer, start: number, end: number): void {
+    if (this.#blob === null) throw new InvariantError('blob data outside a blob');
+    if (this.#blob.form === 'ignored') return;
+    if (this.#blob.form === 'payload') this.#crc.update(buf, start, end);
+    this.#out.raw(buf, start, end);
+  }
+
+  blobEnd(): void {
+    const blob = this.#blob;
+    if (blob === null) throw new InvariantError('the end of a blob that was not begun');
+    this.#blob = null;
+    switch (blob.form) {
+      case 'ignored':
+        return;
+      case 'payload':
+        this.#restoreTail(blob.entry);
+        return;
+      case 'string':
+        this.#out.crlf();
+        if (this.#capabilities.setPxat) this.#pxat(blob.entry);
+        else this.#expire(blob.entry);
+        return;
+    }
+  }
+
+  elementsStart(entry: RdbEntry, kind: ElementKind): void {
+    const own = ownKey(entry);
+    const out = this.#begin(own);
+    out.begin(2);
+    out.raw(DEL, 0, DEL.length);
+    out.bulk(own.key, own.keyStart, own.keyEnd);
+    this.#collection = {
+      entry: own,
+      kind,
+      chunk: new ElementChunk(ARGUMENTS_PER_ELEMENT[kind]),
+      bigField: null,
+    };
+  }
+
+  element(buf: Buffer, start: number, end: number): void {
+    const { chunk } = this.#openCollection;
+    chunk.add(buf, start, end);
+    if (chunk.elements >= CHUNK_ELEMENTS || chunk.bytes >= CHUNK_BYTES) this.#sendElements();
+  }
+
+  elementStart(length: number): void {
+    const collection = this.#openCollection;
+    if (collection.kind === 'hash' && !collection.chunk.halfElement) {
+      // a huge field must wait for its value: held in memory, nobody has such fields
+      collection.bigField = { bytes: Buffer.allocUnsafe(length), filled: 0 };
+      return;
+    }
+    this.#sendElements();
+    const { chunk } = collection;
+    const out = this.#begin(collection.entry);
+    out.begin(chunk.halfElement ? 4 : 3);
+    out.raw(ADD[collection.kind], 0, ADD[collection.kind].length);
+    out.bulk(collection.entry.key, collection.entry.keyStart, collection.entry.keyEnd);
+    chunk.writeRest(out);
+    out.bulkHeader(length);
+  }
+
+  elementData(buf: Buffer, start: number, end: number): void {
+    const field = this.#openCollection.bigField;
+    if (field === null) this.#out.raw(buf, start, end);
+    else field.filled += buf.copy(field.bytes, field.filled, start, end);
+  }
+
+  elementEnd(): void {
+    const collection = this.#openCollection;
+    const field = collection.bigField;
+    if (field === null) {
+      this.#out.crlf();
+      return;
+    }
+    collection.bigField = null;
+    this.element(field.bytes, 0, field.filled);
+  }
+
+  elementsEnd(): void {
+    const { entry } = this.#openCollection;
+    this.#sendElements();
+    this.#collection = null;
+    this.#expire(entry);
+  }
+
+  get #out(): CommandBuffer {
+    return this.#live.out;
+  }
+
+  get #live(): TargetConnection {
+    if (this.#connection === null) throw new InvariantError('the snapshot has no connection to go to');
+    return this.#connection;
+  }
+
+  get #openCollection(): Collection {
+    if (this.#collection === null) throw new InvariantError('an element outside a collection');
+    return this.#collection;
+  }
+
+  /** Announces a command of this entry, after a SELECT where one is due. */
+  #begin(entry: RdbEntry): CommandBuffer {
+    const connection = this.#live;
+    if (entry.db !== this.#db) {
+      connection.expect(entry.start);
+      connection.out.command('SELECT', entry.db);
+      this.#db = entry.db;
+    }
+    connection.expect(entry.start);
+    return connection.out;
+  }
+
+  #plain(start: number, args: readonly (string | Buffer)[]): void {
+    this.#live.expect(start);
+    this.#out.command(...args);
+  }
+
+  #pxat(entry: RdbEntry): void {
+    if (entry.expireAtMs < 0) return;
+    this.#out.raw(PXAT, 0, PXAT.length);
+    // 0 is refused by SET; 1 is just as much in the past
+    this.#out.bulkNumber(Math.max(1, entry.expireAtMs));
+  }
+
+  #expire(entry: RdbEntry): void {
+    if (entry.expireAtMs < 0) return;
+    const out = this.#begin(entry);
+    out.begin(3);
+    out.raw(PEXPIREAT, 0, PEXPIREAT.length);
+    out.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    out.bulkNumber(Math.max(1, entry.expireAtMs));
+  }
+
+  /** A plain string as a payload: for what SET cannot express. */
+  #restoreString(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+    const length = end - start;
+    const header = this.#scratch;
+    header[0] = 0x80;
+    header.writeUInt32BE(length, 1);
+    const out = this.#restoreHead(entry, length + 5);
+    this.#crc.update(header, 0, 5);
+    out.raw(header, 0, 5);
+    this.#crc.update(buf, start, end);
+    out.raw(buf, start, end);
+    this.#restoreTail(entry);
+  }
+
+  /** RESTORE up to and including the payload's type byte; the checksum has begun. */
+  #restoreHead(entry: RdbEntry, valueLength: number): CommandBuffer {
+    const { restoreReplace, restoreAbsttl, restoreIdle } = this.#capabilities;
+    if (!restoreReplace) {
+      const del = this.#begin(entry);
+      del.begin(2);
+      del.raw(DEL, 0, DEL.length);
+      del.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    }
+    const out = this.#begin(entry);
+    const absolute = entry.expireAtMs >= 0 && restoreAbsttl;
+    const usage = restoreIdle && (entry.idleSeconds >= 0 || entry.freq >= 0);
+    out.begin(4 + (restoreReplace ? 1 : 0) + (absolute ? 1 : 0) + (usage ? 2 : 0));
+    out.raw(RESTORE, 0, RESTORE.length);
+    out.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    if (entry.expireAtMs < 0) out.bulkNumber(0);
+    else if (absolute) out.bulkNumber(Math.max(1, entry.expireAtMs));
+    else out.bulkNumber(Math.max(1, entry.expireAtMs - Date.now()));
+    out.bulkHeader(payloadLength(valueLength));
+    this.#crc.reset();
+    this.#scratch[31] = entry.type;
+    this.#crc.update(this.#scratch, 31, 32);
+    out.raw(this.#scratch, 31, 32);
+    return out;
+  }
+
+  /** The payload's footer and the options announced by #restoreHead. */
+  #restoreTail(entry: RdbEntry): void {
+    const out = this.#out;
+    const stamp = stampOf(entry.type, this.#family);
+    if (stamp === null) throw new InvariantError(`type ${entry.type} has no stamp`);
+    const end = writeFooter(this.#crc, this.#scratch, 8, stamp);
+    out.raw(this.#scratch, 8, end);
+    out.crlf();
+    const { restoreReplace, restoreAbsttl, restoreIdle } = this.#capabilities;
+    if (restoreReplace) out.raw(REPLACE, 0, REPLACE.length);
+    if (entry.expireAtMs >= 0 && restoreAbsttl) out.raw(ABSTTL, 0, ABSTTL.length);
+    if (!restoreIdle) return;
+    if (entry.idleSeconds >= 0) {
+      out.raw(IDLETIME, 0, IDLETIME.length);
+      out.bulkNumber(entry.idleSeconds);
+    } else if (entry.freq >= 0) {
+      out.raw(FREQ, 0, FREQ.length);
+      out.bulkNumber(entry.freq);
+    }
+  }
+
+  /** Sends the whole elements gathered so far; half of one (a field without its value) stays. */
+  #sendElements(): void {
+    const { entry, kind, chunk } = this.#openCollection;
+    if (chunk.elements === 0) return;
+    const out = this.#begin(entry);
+    out.begin(2 + chunk.elements * ARGUMENTS_PER_ELEMENT[kind]);
+    out.raw(ADD[kind], 0, ADD[kind].length);
+    out.bulk(entry.key, entry.keyStart, entry.keyEnd);
+    chunk.writeWhole(out);
+  }
+}
+
+interface Collection {
+  readonly entry: RdbEntry;
+  readonly kind: ElementKind;
+  readonly chunk: ElementChunk;
+  bigField: { readonly bytes: Buffer; filled: number } | null;
+}
+
+/** Elements waiting to go out together, as bulk strings. */
+class ElementChunk {
+  readonly #argumentsPerElement: number;
+  #arguments = 0;
+  #parts: Buffer[] = [];
+  bytes = 0;
+
+  constructor(argumentsPerElement: number) {
+    this.#argumentsPerElement = argumentsPerElement;
+  }
+
+  get elements(): number {
+    return Math.floor(this.#arguments / this.#argumentsPerElement);
+  }
+
+  get halfElement(): boolean {
+    return this.#arguments % this.#argumentsPerElement !== 0;
+  }
+
+  add(buf: Buffer, start: number, end: number): void {
+    this.#parts.push(Buffer.from(buf.subarray(start, end)));
+    this.#arguments++;
+    this.bytes += end - start;
+  }
+
+  writeWhole(out: CommandBuffer): void {
+    const whole = this.elements * this.#argumentsPerElement;
+    for (let i = 0; i < whole; i++) out.bulk(this.#parts[i]!, 0, this.#parts[i]!.length);
+    this.#parts = this.#parts.slice(whole);
+    this.#arguments -= whole;
+    this.bytes = this.#parts[0]?.length ?? 0;
+  }
+
+  writeRest(out: CommandBuffer): void {
+    for (const part of this.#parts) out.bulk(part, 0, part.length);
+    this.#parts = [];
+    this.#arguments = 0;
+    this.bytes = 0;
+  }
+}
+
+/** Our own two keys in the source's snapshot are left-overs of another run: they must not overwrite ours. */
+function isOwnKey(entry: RdbEntry): boolean {
+  const length = entry.keyEnd - entry.keyStart;
+  if (entry.db !== 0 || (length !== CHECKPOINT_KEY.length && length !== LEASE_KEY.length)) return false;
+  const key = entry.key.toString('latin1', entry.keyStart, entry.keyEnd);
+  return key === CHECKPOINT_KEY || key === LEASE_KEY;
+}
+
+/** The entry with a key of its own, for what outlives the reader's view. */
+function ownKey(entry: RdbEntry): RdbEntry {
+  const key = Buffer.from(entry.key.subarray(entry.keyStart, entry.keyEnd));
+  return { ...entry, key, keyStart: 0, keyEnd: key.length };
+}

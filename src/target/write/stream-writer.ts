@@ -1,0 +1,546 @@
+/**
+ * Replays the source's stream on the target, exactly once. Commands go in batches
+ *
+ *     MULTI   [SELECT db]   <commands as they came>   SELECT 0   HMSET checkpoint …   EXEC
+ *
+ * so that data and position change together. Transactions of the source are merged whole into a batch. While one
+ * batch executes, the next is already queued on the target, but its EXEC is held back until the first has
+ * succeeded: order is kept whatever fails. Runs of commands are copied as bytes, arguments are not touched.
+ *
+ * Like the RDB reader it is shown the bytes at `position` and moves on; after a failure attach() begins again at
+ * the last applied position.
+ */
+import { InvariantError } from '../../core/errors.ts';
+import { commandArguments } from '../../resp/arguments.ts';
+import type { CommandBuffer } from '../../resp/command-buffer.ts';
+import { frame, scanCommand } from '../../resp/command-frame.ts';
+import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
+import type { TargetConnection } from './connection.ts';
+import { LEASE_KEY } from './lease.ts';
+import { judgeExec, type ReplyVerdict } from './reply-policy.ts';
+import { type ActionTable, absoluteExpiry, rewriteCommand } from './stream-rules.ts';
+
+/** A batch is closed at this size; other clients of the target wait for one batch at most. */
+const BATCH_BYTES = 256 * 1024;
+const BATCH_COMMANDS = 4096;
+/** Commands above this pass through in pieces instead of being held. */
+const HELD_BYTES = 1 << 20;
+
+/** Tags of replies that belong to no command of the source. */
+const OURS = -1;
+const EXEC = -2;
+
+export interface StreamListener {
+  /** Everything before this position is on the target, with its checkpoint or needing none. */
+  applied(position: number): void;
+  /** The source asks how far we are. */
+  ackWanted(): void;
+  /** A command of an executed transaction was answered with an error: data differ. */
+  divergence(position: number, line: string): void;
+  /** The batch was not executed; nothing of it or behind it is on the target. The connection is of no more use. */
+  rejected(position: number, line: string, verdict: ReplyVerdict): void;
+}
+
+export interface StreamSettings {
+  readonly actions: ActionTable;
+  readonly forwardPublish: boolean;
+  readonly run: string;
+  readonly receivedAt: (position: number) => number;
+}
+
+interface Batch {
+  /** Position of each queued command, in order; OURS for our own. */
+  readonly positions: number[];
+  readonly startBytes: number;
+  readonly startPosition: number;
+  commands: number;
+  queueError: { readonly line: string; readonly position: number } | null;
+  endPosition: number;
+  closed: boolean;
+}
+
+/** A command too big to be held, on its way through. */
+interface Passing {
+  readonly start: number;
+  readonly name: string;
+  readonly relativeTtl: boolean;
+  readonly argumentCount: number;
+  index: number;
+  bodyLeft: number;
+  key: Buffer;
+  readonly words: (string | null)[];
+}
+
+const ascii = (text: string): Buffer => Buffer.from(text, 'latin1');
+const MULTI = ascii('*1\r\n$5\r\nMULTI\r\n');
+const EXEC_COMMAND = ascii('*1\r\n$4\r\nEXEC\r\n');
+
+export class StreamWriter {
+  readonly #settings: StreamSettings;
+  readonly #listener: StreamListener;
+  #connection: TargetConnection | null = null;
+  #replid = '';
+  /** Replication offset = position + shift. */
+  #shift = 0;
+  /** Database selected in the source's stream. */
+  #db = 0;
+  /** Database selected in the batch on the target; -1: none yet. */
+  #targetDb = -1;
+  #inTransaction = false;
+  #passing: Passing | null = null;
+  /** Oldest first; at most one executing, one held, one open. */
+  #batches: Batch[] = [];
+  /** True while a closed batch waits for the one before it: nothing may be queued behind it. */
+  #held = false;
+  /** Position up to which a checkpoint is on the target. */
+  #checkpointed = 0;
+  #applied = 0;
+  #commands = 0;
+
+  position = 0;
+  want = 1;
+
+  constructor(settings: StreamSettings, listener: StreamListener) {
+    this.#settings = settings;
+    this.#listener = listener;
+  }
+
+  /** Commands sent to the target since the start, retries counted again. */
+  get commands(): number {
+    return this.#commands;
+  }
+
+  get db(): number {
+    return this.#db;
+  }
+
+  /** Begins, or begins again, at `position`, whose offset in the history `replid` is `offset`. */
+  attach(
+    connection: TargetConnection,
+    position: number,
+    place: { replid: string; offset: number; db: number },
+  ): void {
+    this.#connection = connection;
+    this.#replid = place.replid;
+    this.#shift = place.offset - position;
+    this.#db = place.db;
+    this.#targetDb = -1;
+    this.#inTransaction = false;
+    this.#passing = null;
+    this.#batches = [];
+    this.#held = false;
+    this.#checkpointed = position;
+    this.#applied = position;
+    this.position = position;
+    this.want = 1;
+  }
+
+  /** The history goes on under another name (`+CONTINUE <replid>`). */
+  renameHistory(replid: string): void {
+    this.#replid = replid;
+  }
+
+  offsetAt(position: number): number {
+    return position + this.#shift;
+  }
+
+  positionAt(offset: number): number {
+    return offset - this.#shift;
+  }
+
+  /** Looks at `view`, the bytes from `position` on; true where it came on. */
+  consume(view: Buffer): boolean {
+    const base = this.position;
+    const end = view.length;
+    let pos = 0;
+    let run = 0;
+    this.want = 1;
+    while (pos < end && !this.#held && !this.#choked()) {
+      if (this.#passing !== null) {
+        pos = this.#pass(this.#passing, view, pos, end);
+        run = pos;
+        if (this.#passing !== null) break;
+        if (this.#batchIsFull(0)) this.#closeBatch(base + pos);
+        continue;
+      }
+      const next = scanCommand(view, pos, end, base + this.#shift);
+      if (next < 0) {
+        if (frame.needed > HELD_BYTES && this.#startPassing(view, pos, end, base)) {
+          this.#copyRun(view, run, pos);
+          run = pos;
+          continue;
+        }
+        this.want = Math.max(frame.needed, end - pos + 1);
+        break;
+      }
+      if (frame.argumentCount === 0) {
+        // a bare newline: no current server sends one; it has no place in the history (protocol.md 1.12)
+        this.#copyRun(view, run, pos);
+        this.#shift -= next - pos;
+        pos = next;
+        run = next;
+        continue;
+      }
+      const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
+      if (action === 'pass' && !frame.inline) {
+        if (this.#targetDb !== this.#db || this.#openBatch === null) {
+          this.#copyRun(view, run, pos);
+          run = pos;
+          this.#prepare(base + pos);
+        }
+        this.#expectCommand(base + pos);
+        pos = next;
+      } else {
+        this.#copyRun(view, run, pos);
+        this.#special(action, view, pos, next, base);
+        pos = next;
+        run = next;
+      }
+      if (this.#batchIsFull(pos - run)) {
+        this.#copyRun(view, run, pos);
+        run = pos;
+        this.#closeBatch(base + pos);
+      }
+    }
+    this.#copyRun(view, run, pos);
+    this.position = base + pos;
+    return pos > 0;
+  }
+
+  /** No more bytes for now: closes what may be closed, so that nothing waits for traffic that may not come. */
+  settle(): void {
+    const open = this.#openBatch;
+    if (this.#inTransaction || this.#passing !== null) {
+      this.#connection?.out.flush();
+      return;
+    }
+    if (open !== null) {
+      if (this.#batches.length === 1) this.#closeBatch(this.position);
+    } else if (this.#batches.length === 0) {
+      this.#advance(this.position);
+    }
+  }
+
+  /** Nothing of the stream is half done: every batch is answered and no transaction is open. */
+  get idle(): boolean {
+    return this.#batches.length === 0 && !this.#inTransaction && this.#passing === null;
+  }
+
+  /** True where applied has moved past the last checkpoint by commands that write nothing (PING). */
+  get checkpointIsOld(): boolean {
+    return this.#applied > this.#checkpointed;
+  }
+
+  /** Writes a checkpoint by itself; only where idle. */
+  writeCheckpoint(): void {
+    if (!this.idle) throw new InvariantError('a checkpoint in the middle of a batch');
+    this.#prepare(this.position);
+    this.#closeBatch(this.position);
+  }
+
+  // ---- replies -------------------------------------------------------------------------------------------
+
+  reply(tag: number, line: string | null): void {
+    const batch = this.#batches[0];
+    if (batch === undefined) throw new InvariantError('a reply without a batch');
+    if (tag !== EXEC) {
+      if (line !== null) batch.queueError ??= { line, position: tag >= 0 ? tag : batch.startPosition };
+      return;
+    }
+    if (line !== null) {
+      const position = batch.queueError?.position ?? batch.startPosition;
+      this.#connection = null;
+      this.#listener.rejected(
+        position,
+        batch.queueError?.line ?? line,
+        judgeExec(line, batch.queueError?.line ?? null),
+      );
+      return;
+    }
+    this.#batches.shift();
+    this.#checkpointed = batch.endPosition;
+    this.#advance(batch.endPosition);
+    const next = this.#batches[0];
+    if (next?.closed === true) this.#execute();
+  }
+
+  nestedError(index: number, line: string): void {
+    const batch = this.#batches[0];
+    const position = batch?.positions[index] ?? OURS;
+    this.#listener.divergence(position === OURS ? (batch?.startPosition ?? this.#applied) : position, line);
+  }
+
+  // ---- batches -------------------------------------------------------------------------------------------
+
+  get #openBatch(): Batch | null {
+    const last = this.#batches.at(-1);
+    return last === undefined || last.closed ? null : last;
+  }
+
+  get #live(): TargetConnection {
+    if (this.#connection === null) throw new InvariantError('the stream has no connection to go to');
+    return this.#connection;
+  }
+
+  get #out(): CommandBuffer {
+    return this.#live.out;
+  }
+
+  /** True where the connection has enough to do; asked now and then, not for each command. */
+  #choked(): boolean {
+    const commands = this.#openBatch?.commands ?? 0;
+    return (commands & 0xff) === 0 && (this.#connection === null || this.#connection.full);
+  }
+
+  /** Makes sure that a batch is open and that it is in the stream's database. */
+  #prepare(position: number): void {
+    let batch = this.#openBatch;
+    if (batch === null) {
+      batch = {
+        positions: [],
+        startBytes: this.#out.totalBytes,
+        startPosition: position,
+        commands: 0,
+        queueError: null,
+        endPosition: position,
+        closed: false,
+      };
+      this.#batches.push(batch);
+      this.#live.expect(OURS);
+      this.#out.raw(MULTI, 0, MULTI.length);
+      this.#targetDb = -1;
+    }
+    if (this.#targetDb !== this.#db) {
+      this.#send(OURS, 'SELECT', this.#db);
+      this.#targetDb = this.#db;
+    }
+  }
+
+  #expectCommand(tag: number): void {
+    this.#live.expect(tag);
+    const batch = this.#openBatch!;
+    batch.positions.push(tag);
+    batch.commands++;
+    if (tag >= 0) this.#commands++;
+  }
+
+  #send(tag: number, ...words: readonly (string | number | Buffer)[]): void {
+    this.#expectCommand(tag);
+    this.#out.command(...words);
+  }
+
+  #copyRun(view: Buffer, start: number, end: number): void {
+    if (end > start) this.#out.raw(view, start, end);
+  }
+
+  #batchIsFull(uncopiedBytes: number): boolean {
+    const batch = this.#openBatch;
+    if (batch === null || this.#inTransaction || this.#passing !== null) return false;
+    return (
+      batch.commands >= BATCH_COMMANDS ||
+      this.#out.totalBytes - batch.startBytes + uncopiedBytes >= BATCH_BYTES
+    );
+  }
+
+  #closeBatch(position: number): void {
+    const batch = this.#openBatch;
+    if (batch === null) throw new InvariantError('there is no batch to close');
+    if (this.#targetDb !== 0) this.#send(OURS, 'SELECT', 0);
+    const checkpoint: Checkpoint = {
+      replid: this.#replid,
+      offset: this.offsetAt(position),
+      db: this.#db,
+      run: this.#settings.run,
+      phase: 'stream',
+    };
+    this.#send(OURS, 'HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
+    batch.endPosition = position;
+    batch.closed = true;
+    if (this.#batches.length === 1) {
+      this.#execute();
+    } else {
+      this.#held = true;
+      this.#out.flush();
+    }
+  }
+
+  #execute(): void {
+    this.#held = false;
+    this.#live.expect(EXEC);
+    this.#out.raw(EXEC_COMMAND, 0, EXEC_COMMAND.length);
+    this.#out.flush();
+  }
+
+  #advance(position: number): void {
+    if (position <= this.#applied) return;
+    this.#applied = position;
+    this.#listener.applied(position);
+  }
+
+  // ---- commands that do not simply pass ------------------------------------------------------------------
+
+  #special(
+    action: ReturnType<ActionTable['of']>,
+    view: Buffer,
+    pos: number,
+    next: number,
+    base: number,
+  ): void {
+    const at = base + pos;
+    switch (action) {
+      case 'consume':
+        return;
+      case 'publish':
+        if (this.#settings.forwardPublish) this.#forward(view, pos, next, at);
+        return;
+      case 'replconf':
+        this.#listener.ackWanted();
+        return;
+      case 'select':
+        this.#db = trailingNumber(view, next);
+        return;
+      case 'multi':
+        this.#inTransaction = true;
+        return;
+      case 'exec':
+        this.#inTransaction = false;
+        return;
+      case 'pass':
+        this.#forward(view, pos, next, at);
+        return;
+      case 'rewrite': {
+        this.#prepare(at);
+        const commands = rewriteCommand(commandArguments(view.subarray(pos, next)), {
+          receivedAtMs: this.#settings.receivedAt(at),
+          db: this.#db,
+          ownKeys: [CHECKPOINT_KEY, LEASE_KEY],
+        });
+        for (const words of commands) this.#send(at, ...words);
+        return;
+      }
+      case 'relative-ttl': {
+        // read before #forward: framing state is shared
+        const words = frame.argumentCount > 2 ? commandArguments(view.subarray(pos, next)) : [];
+        this.#forward(view, pos, next, at);
+        if (words.length < 3) return;
+        this.#expireAt(at, words[0]!.toString('latin1'), words.length, words[1]!, (i) => {
+          const word = words[i];
+          return word === undefined || word.length > 32 ? null : word.toString('latin1');
+        });
+      }
+    }
+  }
+
+  #forward(view: Buffer, pos: number, next: number, at: number): void {
+    const inline = frame.inline;
+    this.#prepare(at);
+    if (inline) {
+      this.#send(at, ...commandArguments(view.subarray(pos, next)));
+      return;
+    }
+    this.#expectCommand(at);
+    this.#out.raw(view, pos, next);
+  }
+
+  #expireAt(
+    at: number,
+    name: string,
+    argumentCount: number,
+    key: Buffer,
+    word: (index: number) => string | null,
+  ): void {
+    const expiry = absoluteExpiry(name.toLowerCase(), argumentCount, word, this.#settings.receivedAt(at));
+    if (expiry !== null) this.#send(at, 'PEXPIREAT', key, expiry);
+  }
+
+  // ---- commands too big to be held ------------------------------------------------------------------------
+
+  /** Sends the head of a big command on its way; false where the command must be held to be rewritten. */
+  #startPassing(view: Buffer, pos: number, end: number, base: number): boolean {
+    if (frame.inline || frame.nameEnd > end) return false;
+    const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
+    if (action !== 'pass' && action !== 'relative-ttl') return false;
+    this.#passing = {
+      start: base + pos,
+      name: view.toString('latin1', frame.nameStart, frame.nameEnd),
+      relativeTtl: action === 'relative-ttl',
+      argumentCount: frame.argumentCount,
+      index: -1,
+      bodyLeft: 0,
+      key: Buffer.alloc(0),
+      words: [],
+    };
+    return true;
+  }
+
+  /** Goes on with a big command; returns how far it came. */
+  #pass(passing: Passing, view: Buffer, from: number, end: number): number {
+    let pos = from;
+    if (passing.index < 0) {
+      const headEnd = view.indexOf(10, pos) + 1;
+      this.#prepare(passing.start);
+      this.#expectCommand(passing.start);
+      this.#out.raw(view, pos, headEnd);
+      pos = headEnd;
+      passing.index = 0;
+    }
+    while (pos < end) {
+      if (passing.bodyLeft > 0) {
+        const piece = Math.min(passing.bodyLeft, end - pos);
+        this.#out.raw(view, pos, pos + piece);
+        passing.bodyLeft -= piece;
+        pos += piece;
+        if (passing.bodyLeft > 0) return pos;
+      } else {
+        const lineEnd = view.indexOf(10, pos);
+        if (lineEnd < 0) return this.#wantMore(view, pos, end);
+        const length = Number(view.toString('latin1', pos + 1, lineEnd - 1));
+        const bodyEnd = lineEnd + 1 + length + 2;
+        const isKey = passing.index === 1 && length <= HELD_BYTES;
+        if (passing.relativeTtl && (isKey || length <= 32)) {
+          if (bodyEnd > end) return this.#wantMore(view, pos, bodyEnd);
+          if (isKey) passing.key = Buffer.from(view.subarray(lineEnd + 1, bodyEnd - 2));
+          if (length <= 32) passing.words[passing.index] = view.toString('latin1', lineEnd + 1, bodyEnd - 2);
+        }
+        this.#out.raw(view, pos, lineEnd + 1);
+        passing.bodyLeft = length + 2;
+        passing.index++;
+        pos = lineEnd + 1;
+      }
+      if (passing.bodyLeft === 0 && passing.index === passing.argumentCount) {
+        this.#passing = null;
+        if (passing.relativeTtl) {
+          this.#expireAt(
+            passing.start,
+            passing.name,
+            passing.argumentCount,
+            passing.key,
+            (i) => passing.words[i] ?? null,
+          );
+        }
+        return pos;
+      }
+      if (this.#live.full) return pos;
+    }
+    return pos;
+  }
+
+  #wantMore(view: Buffer, pos: number, needed: number): number {
+    this.want = Math.max(needed - pos, view.length - pos + 1);
+    return pos;
+  }
+}
+
+/** The number at the end of a command: SELECT's argument, in array and in inline form. */
+function trailingNumber(buf: Buffer, end: number): number {
+  let at = end;
+  while (at > 0 && (buf[at - 1] === 10 || buf[at - 1] === 13)) at--;
+  let value = 0;
+  for (let unit = 1; at > 0; unit *= 10) {
+    const digit = buf[at - 1]! - 48;
+    if (digit < 0 || digit > 9) break;
+    value += digit * unit;
+    at--;
+  }
+  return value;
+}

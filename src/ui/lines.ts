@@ -1,0 +1,148 @@
+/**
+ * Events as lines for people: the same words off a terminal (plain.ts) and above the live table (live.ts).
+ * Pure. Everything that came from outside passes printable() here.
+ */
+import { assertNever } from '../core/errors.ts';
+import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
+import { printable } from '../core/text.ts';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatEta,
+  formatPercent,
+  formatRate,
+  formatShortCount,
+} from './format.ts';
+import type { Paint } from './paint.ts';
+import { summaryLines } from './report.ts';
+
+// a command that lifts a fence can be long, and half of it is of no use
+const LONG_TEXT = 4000;
+
+/** Free text as safe lines, split at its newlines. */
+export function textLines(text: string): string[] {
+  return text.split('\n').map((line) => printable(line, LONG_TEXT));
+}
+
+/** What a person reads of one event; empty for progress and for checks that passed. */
+export function eventLines(event: MigrationEvent, paint: Paint): string[] {
+  switch (event.event) {
+    case 'phase': {
+      const reason = event.reason === undefined ? '' : ` (${printable(event.reason)})`;
+      return [`${printable(event.pair)}: ${event.from} -> ${paint(phaseStyle(event.to), event.to)}${reason}`];
+    }
+    case 'progress':
+      return [];
+    case 'check': {
+      if (event.status === 'ok') return [];
+      const word = event.status === 'warn' ? paint('yellow', 'warning') : paint('red', 'refused');
+      const text = printable(event.detail, LONG_TEXT);
+      return [
+        `${printable(event.pair)}: ${word}: ${printable(event.name)}: ${text}`,
+        ...hintLines(event.hint ?? ''),
+      ];
+    }
+    case 'clients': {
+      const name = event.name === '' ? '(no name)' : printable(event.name);
+      const who = `${printable(event.addr)}  ${name}  user ${printable(event.user)}`;
+      const what = `last ${printable(event.lastCommand)}, idle ${formatDuration(event.idleSeconds)}`;
+      return [`${printable(event.pair)}: client ${who}  ${what}`];
+    }
+    case 'verify': {
+      const bad = event.different + event.missing + event.extra > 0;
+      const counts = `${formatCount(event.different)} different, ${formatCount(event.missing)} missing, ${formatCount(event.extra)} extra`;
+      return [
+        `${printable(event.pair)}: compared ${formatCount(event.compared)} keys: ${paint(bad ? 'red' : 'green', counts)}`,
+      ];
+    }
+    case 'step': {
+      const detail = event.detail === undefined ? '' : `: ${printable(event.detail)}`;
+      return [
+        `${printable(event.pair)}: ${formatDuration(event.ms / 1000).padStart(6)}  ${printable(event.name)}${detail}`,
+      ];
+    }
+    case 'note': {
+      const lines = textLines(event.message);
+      return event.pair === undefined
+        ? lines
+        : lines.map((line) => `${printable(event.pair ?? '')}: ${line}`);
+    }
+    case 'error': {
+      const where = event.pair === undefined ? '' : `${printable(event.pair)}: `;
+      const text = `${printable(event.message, LONG_TEXT)} [${printable(event.code)}]`;
+      return [`${where}${paint('red', 'error')}: ${text}`, ...hintLines(event.hint)];
+    }
+    case 'summary':
+      return summaryLines(event, paint);
+    default:
+      return assertNever(event);
+  }
+}
+
+function hintLines(hint: string): string[] {
+  return hint === '' ? [] : textLines(hint).map((line, index) => `${index === 0 ? '  -> ' : '     '}${line}`);
+}
+
+/** Colour of a phase, the same in lines, table and report. */
+export function phaseStyle(phase: PairSnapshot['phase']): 'green' | 'yellow' | 'red' | 'cyan' {
+  switch (phase) {
+    case 'in-sync':
+    case 'writable':
+    case 'promoted':
+      return 'green';
+    case 'failed':
+      return 'red';
+    case 'stopped':
+    case 'rolled-back':
+      return 'yellow';
+    case 'checking':
+    case 'snapshot':
+    case 'catching-up':
+      return 'cyan';
+    default:
+      return assertNever(phase);
+  }
+}
+
+/** One line on how far a pair is; null in phases that have no progress. */
+export function progressLine(pair: PairSnapshot): string | null {
+  const parts = progressParts(pair);
+  if (parts.length === 0) return null;
+  if (pair.divergences > 0) parts.push(divergenceText(pair));
+  if (pair.reason !== null) parts.push(printable(pair.reason));
+  return `${printable(pair.pair)}: ${pair.phase}: ${parts.join(', ')}`;
+}
+
+/** `3 commands refused by the target`: shown wherever the count is above zero, for the data may differ. */
+export function divergenceText(pair: PairSnapshot): string {
+  return `${formatCount(pair.divergences)} command${pair.divergences === 1 ? '' : 's'} refused by the target`;
+}
+
+function progressParts(pair: PairSnapshot): string[] {
+  switch (pair.phase) {
+    case 'snapshot': {
+      const percent = formatPercent(pair.snapshotBytes, pair.snapshotTotal);
+      const size =
+        percent === null || pair.snapshotTotal === null
+          ? formatBytes(pair.snapshotBytes)
+          : `${percent} of ${formatBytes(pair.snapshotTotal)}`;
+      const eta = formatEta(pair);
+      return [
+        size,
+        `${formatCount(pair.keys)} keys`,
+        formatRate(pair.bytesPerSecond),
+        ...(eta === null ? [] : [`ETA ${eta}`]),
+      ];
+    }
+    case 'catching-up':
+    case 'in-sync':
+    case 'writable':
+      return [
+        `lag ${formatBytes(pair.lagBytes)} ${formatDuration(pair.lagSeconds)}`,
+        `${formatShortCount(pair.commandsPerSecond)} commands/s`,
+      ];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * The person at the keyboard. Single keys in raw mode, questions that are answered by typing a name, and Ctrl-C;
+ * where there is no terminal, nobody ever answers. See core/ports.ts for the contract.
+ */
+import { createInterface, type Interface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { EXIT } from '../core/errors.ts';
+import type { Operator, OperatorCommand } from '../core/ports.ts';
+import { printable } from '../core/text.ts';
+import type { Screen } from './live.ts';
+import { guardTerminal, stopLikeCtrlZ } from './terminal-guard.ts';
+
+const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; readonly label: string }[] = [
+  { key: 's', command: 'start', label: 'start' },
+  { key: 'e', command: 'enable-writes', label: 'enable writes' },
+  { key: 'm', command: 'promote', label: 'make masters' },
+  { key: 'l', command: 'clients', label: 'clients' },
+  { key: 'q', command: 'quit', label: 'quit' },
+  { key: '?', command: 'help', label: 'help' },
+];
+
+const CTRL_C = '\x03';
+const CTRL_Z = '\x1a';
+const ESCAPE = '\x1b';
+/** So much silence in raw mode kept every typed-ahead answer from a prompt when it was measured (2026-11). */
+const DRAIN_QUIET_MS = 150;
+const DRAIN_MAX_MS = 2_000;
+
+/** stdin of a terminal. */
+export interface KeyInput extends Readable {
+  setRawMode(raw: boolean): unknown;
+}
+
+export interface TerminalOperatorOptions {
+  /** The first Ctrl-C, which raw mode keeps from becoming SIGINT: the process's own SIGINT handling. */
+  readonly onInterrupt: () => void;
+  /** The table that shares the terminal; without one, hints are printed as lines. */
+  readonly screen?: Screen;
+  /** The second Ctrl-C; ends the process with code 130 unless a test says otherwise. */
+  readonly endHard?: () => void;
+}
+
+/** `[s] start  [q] quit`: what a footer says about the keys that act now. */
+export function keysFooter(allowed: readonly OperatorCommand[]): string {
+  return KEYS.filter(({ command }) => allowed.includes(command))
+    .map(({ key, label }) => `[${key}] ${label}`)
+    .join('  ');
+}
+
+/** Somebody who never answers: for runs without a terminal. */
+export function headlessOperator(): Operator {
+  return {
+    next: () => new Promise(() => {}),
+    confirmByTyping: async () => false,
+    close() {},
+  };
+}
+
+/** Takes the terminal into raw mode at once; close() gives it back. One operator per terminal. */
+export function terminalOperator(
+  stdin: KeyInput,
+  stdout: Writable,
+  options: TerminalOperatorOptions,
+): Operator {
+  return new TerminalOperator(stdin, stdout, options);
+}
+
+type Mode = 'keys' | 'draining' | 'asking' | 'closed';
+
+class TerminalOperator implements Operator {
+  readonly #stdin: KeyInput;
+  readonly #stdout: Writable;
+  readonly #options: TerminalOperatorOptions;
+  readonly #release: () => void;
+  #mode: Mode = 'keys';
+  #waiting: { allowed: readonly OperatorCommand[]; resolve: (command: OperatorCommand) => void } | null =
+    null;
+  #interrupted = false;
+  /** While draining: called for every chunk thrown away. */
+  #onDrained: (chunk: string) => void = () => {};
+  /** While asking: answers no. */
+  #refuse: () => void = () => {};
+
+  constructor(stdin: KeyInput, stdout: Writable, options: TerminalOperatorOptions) {
+    this.#stdin = stdin;
+    this.#stdout = stdout;
+    this.#options = options;
+    // a terminal that hangs up fails with EIO; SIGHUP tells the process
+    stdin.on('error', () => {});
+    this.#release = guardTerminal({
+      restore: () => this.#setRaw(false),
+      reapply: () => this.#setRaw(true),
+    });
+    this.#readKeys();
+  }
+
+  /** The latest call counts: an earlier one that is still pending stays pending. */
+  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand> {
+    return new Promise((resolve) => {
+      if (this.#mode !== 'closed') this.#waiting = { allowed, resolve };
+    });
+  }
+
+  async confirmByTyping(question: string, expected: string): Promise<boolean> {
+    if (this.#mode !== 'keys') return false;
+    this.#mode = 'draining';
+    const quiet = await this.#drain();
+    if (this.#isClosed()) return false;
+    if (!quiet) {
+      this.#mode = 'keys';
+      return false;
+    }
+    this.#mode = 'asking';
+    const answer = await this.#ask(question, expected);
+    if (!this.#isClosed()) {
+      this.#mode = 'keys';
+      this.#readKeys();
+    }
+    this.#options.screen?.resume();
+    return answer === expected;
+  }
+
+  close(): void {
+    if (this.#mode === 'closed') return;
+    this.#mode = 'closed';
+    this.#waiting = null;
+    this.#refuse();
+    this.#onDrained(CTRL_C);
+    this.#stdin.off('data', this.#onData);
+    this.#stdin.pause();
+    this.#setRaw(false);
+    this.#release();
+  }
+
+  #isClosed(): boolean {
+    return this.#mode === 'closed';
+  }
+
+  #readKeys(): void {
+    this.#setRaw(true);
+    this.#stdin.on('data', this.#onData);
+    this.#stdin.resume();
+  }
+
+  #setRaw(raw: boolean): void {
+    try {
+      if (!raw || this.#mode !== 'closed') this.#stdin.setRawMode(raw);
+    } catch {
+      // the terminal is gone: nothing is left to restore
+    }
+  }
+
+  readonly #onData = (chunk: Buffer | string): void => {
+    const text = chunk.toString();
+    if (this.#mode === 'draining') this.#onDrained(text);
+    else if (this.#mode === 'keys') this.#onKeys(text);
+  };
+
+  #onKeys(text: string): void {
+    if (text.includes(CTRL_C)) {
+      this.#interrupt();
+      return;
+    }
+    if (text === CTRL_Z) {
+      stopLikeCtrlZ();
+      return;
+    }
+    // arrows, mouse, answers of the terminal: their letters are no keys
+    if (text.startsWith(ESCAPE)) return;
+    const key = text.charAt(0).toLowerCase();
+    // a pasted text must not act by the letters in it; a key that repeats is still one key
+    const isOneKey = [...text].every((char) => char.toLowerCase() === key);
+    const command = isOneKey ? KEYS.find((entry) => entry.key === key)?.command : undefined;
+    const waiting = this.#waiting;
+    if (waiting === null || command === undefined || !waiting.allowed.includes(command)) {
+      this.#hint(isOneKey ? key : text);
+      return;
+    }
+    this.#waiting = null;
+    waiting.resolve(command);
+  }
+
+  #hint(typed: string): void {
+    const now = this.#waiting === null ? 'please wait' : keysFooter(this.#waiting.allowed);
+    const text = `[${printable(typed, 10)}] does nothing now  ${now}`;
+    if (this.#options.screen === undefined) this.#stdout.write(`${text}\n`);
+    else this.#options.screen.hint(text);
+  }
+
+  #interrupt(): void {
+    if (!this.#interrupted) {
+      this.#interrupted = true;
+      this.#options.onInterrupt();
+      return;
+    }
+    this.close();
+    // process.exit lets the guard restore what others hold of the terminal
+    (this.#options.endHard ?? (() => process.exit(EXIT.interrupted)))();
+  }
+
+  /** Throws away what was typed so far, until nothing more comes; false on Ctrl-C. */
+  #drain(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const end = (quiet: boolean): void => {
+        clearTimeout(timer);
+        clearTimeout(limit);
+        this.#onDrained = () => {};
+        resolve(quiet);
+      };
+      const timer = setTimeout(() => end(true), DRAIN_QUIET_MS);
+      // somebody leans on the keyboard: that is no answer
+      const limit = setTimeout(() => end(false), DRAIN_MAX_MS);
+      this.#onDrained = (chunk) => {
+        if (chunk.includes(CTRL_C)) end(false);
+        else timer.refresh();
+      };
+    });
+  }
+
+  /** One line from the person, or null on Ctrl-C, Ctrl-D and close(). readline edits the line in its own raw mode. */
+  #ask(question: string, expected: string): Promise<string | null> {
+    this.#stdin.off('data', this.#onData);
+    return new Promise((resolve) => {
+      // history: an answer of before must not be one arrow key away
+      const readline: Interface = createInterface({
+        input: this.#stdin,
+        output: this.#stdout,
+        terminal: true,
+        historySize: 0,
+        prompt: '> ',
+      });
+      const end = (answer: string | null): void => {
+        this.#refuse = () => {};
+        // first: close() emits 'close', whose answer then comes too late to count
+        resolve(answer);
+        readline.close();
+      };
+      this.#refuse = () => end(null);
+      this.#options.screen?.suspend(() => readline.prompt(true));
+      for (const line of question.split('\n')) this.#stdout.write(`${printable(line)}\n`);
+      this.#stdout.write(`Type ${printable(expected)} to go on; anything else, or Ctrl-C, means no.\n`);
+      readline.on('line', end);
+      readline.on('SIGINT', () => {
+        this.#stdout.write('\n');
+        end(null);
+      });
+      readline.on('close', () => end(null));
+      // stopping here would leave the question half asked
+      readline.on('SIGTSTP', () => {});
+      readline.prompt();
+    });
+  }
+}

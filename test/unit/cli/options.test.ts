@@ -1,0 +1,199 @@
+/** The table of options: values, defaults, conflicts; and the README shows this table. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import {
+  optionsFor,
+  type RawOptions,
+  renderOptionsTable,
+  resolvePairs,
+  resolveRunOptions,
+  type Surroundings,
+} from '../../../src/cli/options.ts';
+import { UsageError } from '../../../src/core/errors.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-options-'));
+after(() => rmSync(folder, { recursive: true }));
+
+function around(changes: Partial<Surroundings> = {}): Surroundings {
+  return {
+    env: {},
+    cwd: '/home/op',
+    now: new Date(2026, 0, 9, 3, 4, 5),
+    terminal: false,
+    readStdin: async () => '',
+    warn: () => assert.fail('no warning expected'),
+    ...changes,
+  };
+}
+
+function file(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text, { mode: 0o600 });
+  return path;
+}
+
+test('defaults', () => {
+  assert.deepEqual(resolveRunOptions({}, around()), {
+    feed: 'auto',
+    cutover: 'never',
+    stopAtInSync: false,
+    cutoverTimeoutMs: 10_000,
+    sourceFence: true,
+    flushTarget: false,
+    allowNonempty: false,
+    assumeYes: false,
+    runDir: '/home/op/redis-cutover-run-20260109-030405',
+    commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+    forwardPublish: false,
+    spoolMemoryBytes: 64 * 1024 * 1024,
+    spoolLimitBytes: Number.POSITIVE_INFINITY,
+  });
+});
+
+test('cutover asks on a terminal only, and with --json only when told to', () => {
+  const terminal = around({ terminal: true });
+  assert.equal(resolveRunOptions({}, terminal).cutover, 'ask');
+  assert.equal(resolveRunOptions({ json: true }, terminal).cutover, 'never');
+  assert.equal(resolveRunOptions({ json: true, cutover: 'ask' }, terminal).cutover, 'ask');
+  assert.equal(resolveRunOptions({ cutover: 'auto' }, around()).cutover, 'auto');
+  assert.throws(
+    () => resolveRunOptions({ cutover: 'ask' }, around()),
+    (error) => error instanceof UsageError && error.code === 'no-terminal',
+  );
+});
+
+test('given values', () => {
+  const options = resolveRunOptions(
+    {
+      feed: 'write',
+      stopAt: 'in-sync',
+      cutoverTimeout: '2.5',
+      sourceFence: false,
+      flushTarget: true,
+      runDir: 'run',
+      psyncCommand: 'aws_psync',
+      spoolMemory: '1',
+      spoolLimit: '2',
+    },
+    around(),
+  );
+  assert.equal(options.feed, 'write');
+  assert.equal(options.stopAtInSync, true);
+  assert.equal(options.cutoverTimeoutMs, 2500);
+  assert.equal(options.sourceFence, false);
+  assert.equal(options.flushTarget, true);
+  assert.equal(options.runDir, '/home/op/run');
+  assert.equal(options.commandNames.psync, 'aws_psync');
+  assert.equal(options.spoolMemoryBytes, 1_048_576);
+  assert.equal(options.spoolLimitBytes, 2_097_152);
+});
+
+test('a bad value is named together with its flag', () => {
+  const cases: [RawOptions, RegExp][] = [
+    [{ feed: 'both' }, /--feed "both"/],
+    [{ cutover: 'yes' }, /--cutover "yes"/],
+    [{ stopAt: 'snapshot' }, /--stop-at "snapshot"/],
+    [{ cutoverTimeout: '0' }, /--cutover-timeout "0" is no number/],
+    [{ cutoverTimeout: '1e3' }, /--cutover-timeout "1e3"/],
+    [{ cutoverTimeout: '-1' }, /--cutover-timeout "-1"/],
+    [{ spoolMemory: 'NaN' }, /--spool-memory "NaN"/],
+    [{ spoolLimit: '' }, /--spool-limit ""/],
+    [{ psyncCommand: 'a b' }, /--psync-command "a b"/],
+    [{ replconfCommand: 'x\r\nFLUSHALL' }, /--replconf-command "x\\r\\nFLUSHALL"/],
+    [{ flushTarget: true, allowNonempty: true }, /--flush-target and --allow-nonempty/],
+    [{ listen: 'h:1' }, /--listen is planned/],
+  ];
+  for (const [raw, message] of cases) {
+    assert.throws(
+      () => resolveRunOptions(raw, around()),
+      (error) => error instanceof UsageError && message.test(error.message) && error.hint !== '',
+      String(message),
+    );
+  }
+});
+
+test('pairs from --src and --dst, in order, with the passwords of their side', async () => {
+  const pairs = await resolvePairs(
+    { src: ['a', 'b:1'], dst: ['redis://:own@x', 'y'], srcAuthEnv: 'S', dstAuthEnv: 'D' },
+    around({ env: { S: 'source-secret', D: 'target-secret' } }),
+  );
+  assert.deepEqual(
+    pairs.map((pair) => [
+      pair.name,
+      pair.source.host,
+      pair.source.password?.reveal(),
+      pair.target.host,
+      pair.target.password?.reveal(),
+    ]),
+    [
+      ['a:6379', 'a', 'source-secret', 'x', 'own'],
+      ['b:1', 'b', 'source-secret', 'y', 'target-secret'],
+    ],
+  );
+});
+
+test('pairs from a host list, a file or stdin', async () => {
+  const hosts = file('hosts', 'a x one\n');
+  assert.equal((await resolvePairs({ hosts }, around()))[0]?.name, 'one');
+  const stdin = around({ readStdin: async () => 'a x two\n' });
+  assert.equal((await resolvePairs({ hosts: '-' }, stdin))[0]?.name, 'two');
+});
+
+test('TLS settings go to the rediss:// servers only', async () => {
+  const raw = { src: ['rediss://a'], dst: ['x'], cacert: file('ca', 'CA'), sni: 'name' };
+  const [pair] = await resolvePairs(raw, around());
+  assert.equal(pair?.source.tls?.ca?.toString(), 'CA');
+  assert.equal(pair?.source.tls?.sni, 'name');
+  assert.equal(pair?.source.tls?.insecure, false);
+  assert.equal(pair?.target.tls, null);
+});
+
+test('servers, passwords and TLS files that cannot be used', async () => {
+  const pair = { src: ['a'], dst: ['x'] };
+  const cases: [RawOptions, string][] = [
+    [{}, 'no-servers'],
+    [{ src: ['a'] }, 'no-servers'],
+    [{ src: ['a', 'b'], dst: ['x'] }, 'unequal-lists'],
+    [{ ...pair, hosts: 'f' }, 'two-lists'],
+    [{ hosts: join(folder, 'none') }, 'unreadable-file'],
+    [{ src: ['a', 'b'], dst: ['x', 'x'] }, 'host-list'],
+    [{ src: ['a'], dst: ['A:6379'] }, 'host-list'],
+    [{ ...pair, srcAuthEnv: 'UNSET' }, 'auth-env'],
+    [{ ...pair, authFile: join(folder, 'none') }, 'auth-file'],
+    [{ ...pair, insecure: true }, 'tls-unused'],
+    [{ src: ['rediss://a'], dst: ['x'], cert: file('cert', '') }, 'tls-files'],
+    [{ src: ['rediss://a'], dst: ['x'], cacert: join(folder, 'none') }, 'unreadable-file'],
+  ];
+  for (const [raw, code] of cases) {
+    await assert.rejects(
+      resolvePairs(raw, around()),
+      (error) => error instanceof UsageError && error.code === code && error.hint !== '',
+      JSON.stringify(raw),
+    );
+  }
+});
+
+test('each flag stands once in a command', () => {
+  for (const command of ['migrate', 'check', 'verify', 'resume', 'demo'] as const) {
+    const names = optionsFor(command).map((option) => option.attributeName());
+    assert.equal(new Set(names).size, names.length);
+    assert.ok(names.includes('json'));
+  }
+});
+
+// After a change to the table: UPDATE_README=1 node --import tsx --test test/unit/cli/options.test.ts
+test('the README holds the current table of options', () => {
+  const path = new URL('../../../README.md', import.meta.url);
+  const readme = readFileSync(path, 'utf8');
+  const between = /(?<=<!-- options -->\n).*(?=\n<!-- \/options -->)/s;
+  if (process.env['UPDATE_README'] === '1') {
+    writeFileSync(
+      path,
+      readme.replace(between, () => renderOptionsTable()),
+    );
+  }
+  assert.equal(between.exec(readme)?.[0], renderOptionsTable(), 'run this test once with UPDATE_README=1');
+});

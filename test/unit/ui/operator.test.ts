@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { OperatorCommand } from '../../../src/core/ports.ts';
+import { headlessOperator, keysFooter, terminalOperator } from '../../../src/ui/operator.ts';
+import { Recorder } from './fake.ts';
+
+class FakeKeyboard extends PassThrough {
+  raw = false;
+  setRawMode(raw: boolean): this {
+    this.raw = raw;
+    return this;
+  }
+  async type(text: string): Promise<void> {
+    this.write(text);
+    await sleep(5);
+  }
+}
+
+function start() {
+  const keyboard = new FakeKeyboard();
+  const screen = new Recorder();
+  const hints: string[] = [];
+  const calls: string[] = [];
+  const operator = terminalOperator(keyboard, screen, {
+    onInterrupt: () => calls.push('interrupt'),
+    endHard: () => calls.push('hard'),
+    screen: {
+      hint: (text) => hints.push(text),
+      suspend: () => calls.push('suspend'),
+      resume: () => calls.push('resume'),
+    },
+  });
+  return { keyboard, screen, hints, calls, operator };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let waited = 0; !condition(); waited += 5) {
+    assert.ok(waited < 5_000, 'waited too long');
+    await sleep(5);
+  }
+}
+
+test('allowed keys act once each, others get a hint', async () => {
+  const { keyboard, hints, operator } = start();
+  const got: OperatorCommand[] = [];
+  void operator.next(['start', 'quit']).then((command) => got.push(command));
+  await keyboard.type('m');
+  await keyboard.type('x');
+  assert.equal(got.length, 0);
+  assert.deepEqual(hints, [
+    '[m] does nothing now  [s] start  [q] quit',
+    '[x] does nothing now  [s] start  [q] quit',
+  ]);
+  await keyboard.type('S');
+  assert.deepEqual(got, ['start']);
+  // nobody waits: the key must not be kept for the next question
+  await keyboard.type('q');
+  void operator.next(['start', 'quit']).then((command) => got.push(command));
+  await sleep(20);
+  assert.deepEqual(got, ['start']);
+  operator.close();
+});
+
+test('pasted text, arrows and terminal answers never act; a key that repeats does', async () => {
+  const { keyboard, operator } = start();
+  const got: OperatorCommand[] = [];
+  void operator.next(['start', 'enable-writes', 'promote']).then((command) => got.push(command));
+  for (const text of ['me', 'ms\r', '\x1b[A', '\x1b[<0;1;1m', '\x1bm', '\r', '\x00'])
+    await keyboard.type(text);
+  assert.equal(got.length, 0);
+  await keyboard.type('eee');
+  assert.deepEqual(got, ['enable-writes']);
+  operator.close();
+});
+
+test('the latest next() counts', async () => {
+  const { keyboard, operator } = start();
+  const got: string[] = [];
+  void operator.next(['start']).then(() => got.push('first'));
+  void operator.next(['quit']).then(() => got.push('second'));
+  await keyboard.type('s');
+  await keyboard.type('q');
+  assert.deepEqual(got, ['second']);
+  operator.close();
+});
+
+test('Ctrl-C: first the handler of the process, then the hard end with the terminal restored', async () => {
+  const { keyboard, calls, operator } = start();
+  void operator.next(['quit']);
+  assert.equal(keyboard.raw, true);
+  await keyboard.type('\x03');
+  assert.deepEqual(calls, ['interrupt']);
+  assert.equal(keyboard.raw, true);
+  await keyboard.type('\x03');
+  assert.deepEqual(calls, ['interrupt', 'hard']);
+  assert.equal(keyboard.raw, false);
+});
+
+test('only the exact name confirms, and what was typed before the question does not', async () => {
+  const { keyboard, screen, calls, operator } = start();
+  for (const [typed, expected] of [
+    ['old-1\r', true],
+    ['old-2\r', false],
+    ['OLD-1\r', false],
+    ['old-1 \r', false],
+    ['y\r', false],
+    ['\r', false],
+    ['\x03', false],
+    ['old-1\x03', false],
+    ['\x04', false],
+  ] as const) {
+    screen.text = '';
+    const answer = operator.confirmByTyping('Cut over?\x1b[2J', 'old-1');
+    await keyboard.type('old-1\r');
+    await until(() => screen.text.includes('> '));
+    assert.equal(screen.text.split('\n')[0], 'Cut over?\\x1b[2J', JSON.stringify(typed));
+    assert.match(screen.text, /Type old-1 to go on/);
+    await keyboard.type(typed);
+    assert.equal(await answer, expected, JSON.stringify(typed));
+    assert.equal(keyboard.raw, true);
+  }
+  assert.deepEqual(calls.slice(0, 2), ['suspend', 'resume']);
+  // keys work again, and the Ctrl-C of an answer was no interrupt
+  assert.ok(!calls.includes('interrupt'));
+  const next = operator.next(['quit']);
+  await keyboard.type('q');
+  assert.equal(await next, 'quit');
+  operator.close();
+});
+
+test('Ctrl-C while typeahead is thrown away is a no', async () => {
+  const { keyboard, screen, operator } = start();
+  const answer = operator.confirmByTyping('Cut over?', 'old-1');
+  await keyboard.type('\x03');
+  assert.equal(await answer, false);
+  assert.equal(screen.text, '');
+  operator.close();
+});
+
+test('close() answers an open question with no and gives the terminal back', async () => {
+  const listeners = process.listenerCount('SIGTERM');
+  const { keyboard, screen, operator } = start();
+  const answer = operator.confirmByTyping('Cut over?', 'old-1');
+  await until(() => screen.text.includes('> '));
+  operator.close();
+  assert.equal(await answer, false);
+  assert.equal(keyboard.raw, false);
+  assert.equal(process.listenerCount('SIGTERM'), listeners);
+  assert.equal(await operator.confirmByTyping('Again?', ''), false);
+});
+
+test('without a terminal nobody answers', async () => {
+  const operator = headlessOperator();
+  assert.equal(await operator.confirmByTyping('Cut over?', ''), false);
+  let answered = false;
+  void operator.next(['start', 'promote']).then(() => {
+    answered = true;
+  });
+  await sleep(20);
+  assert.equal(answered, false);
+  operator.close();
+});
+
+test('the footer names the keys in a fixed order', () => {
+  assert.equal(keysFooter(['quit', 'start']), '[s] start  [q] quit');
+  assert.equal(keysFooter([]), '');
+});

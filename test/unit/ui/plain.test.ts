@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { plainRenderer } from '../../../src/ui/plain.ts';
+import { pairSnapshot, Recorder } from './fake.ts';
+
+test('one line per state change, hints below errors, no escape reaches the log', () => {
+  const out = new Recorder();
+  const renderer = plainRenderer(out);
+  renderer.event({ event: 'phase', pair: 'a\x1b[2J', from: 'checking', to: 'snapshot', reason: 'go' });
+  renderer.event({ event: 'check', pair: 'a', name: 'tls', status: 'ok', detail: 'fine' });
+  renderer.event({
+    event: 'check',
+    pair: 'a',
+    name: 'empty',
+    status: 'refuse',
+    detail: '40 keys',
+    hint: 'FLUSHALL',
+  });
+  renderer.event({ event: 'step', pair: 'a', name: 'fenced', ms: 460, detail: '2 users' });
+  renderer.event({ event: 'verify', pair: 'a', compared: 1234, different: 1, missing: 0, extra: 0 });
+  renderer.event({
+    event: 'clients',
+    pair: 'a',
+    addr: '10.0.0.9:5',
+    name: '',
+    user: 'app',
+    lastCommand: 'set',
+    idleSeconds: 3,
+  });
+  renderer.event({ event: 'note', message: 'x' });
+  renderer.event({
+    event: 'error',
+    pair: 'a',
+    code: 'target-oom',
+    message: 'OOM\r',
+    hint: 'raise maxmemory',
+    recovery: 'operator',
+  });
+  renderer.step('dialling')('ok');
+  renderer.say('bye');
+  assert.deepEqual(out.lines(), [
+    'a\\x1b[2J: checking -> snapshot (go)',
+    'a: refused: empty: 40 keys',
+    '  -> FLUSHALL',
+    'a: 0.46 s  fenced: 2 users',
+    'a: compared 1,234 keys: 1 different, 0 missing, 0 extra',
+    'a: client 10.0.0.9:5  (no name)  user app  last set, idle 3.0 s',
+    'x',
+    'a: error: OOM\\r [target-oom]',
+    '  -> raise maxmemory',
+    'dialling ...',
+    'ok: dialling',
+    'bye',
+  ]);
+});
+
+test('progress: one line per pair per 10 s, from events and frames alike, and none where nothing changed', () => {
+  const out = new Recorder();
+  let nowMs = 0;
+  const renderer = plainRenderer(out, () => nowMs);
+  const other = pairSnapshot({ pair: 'b', phase: 'in-sync' });
+  renderer.frame([pairSnapshot(), other], '[q] quit');
+  renderer.event({ event: 'progress', ...pairSnapshot({ keys: 1 }) });
+  nowMs = 9_999;
+  renderer.frame([pairSnapshot({ keys: 2 }), other], '');
+  assert.deepEqual(out.lines(), [
+    '10.0.0.1:6379: snapshot: 52% of 588 MB, 1,600,000 keys, 61.0 MB/s, ETA 21 s',
+    'b: in-sync: lag 0 B 0 s, 0 commands/s',
+  ]);
+  nowMs = 10_000;
+  renderer.frame([pairSnapshot({ keys: 3, divergences: 2, reason: 'slow' }), other], '');
+  assert.deepEqual(out.lines().slice(2), [
+    '10.0.0.1:6379: snapshot: 52% of 588 MB, 3 keys, 61.0 MB/s, ETA 21 s, 2 commands refused by the target, slow',
+  ]);
+});
+
+test('the summary says what became of each pair, what is left to do, and what the exit code means', () => {
+  const out = new Recorder();
+  const fence = `ACL SETUSER app ${'+set '.repeat(200)}END`;
+  plainRenderer(out).event({
+    event: 'summary',
+    outcome: 'promoted',
+    exitCode: 7,
+    pairs: [
+      {
+        pair: 'a',
+        phase: 'promoted',
+        keys: 3_000_000,
+        seconds: 12.4,
+        writeOutageMs: 460,
+        notes: [`lift it:\n${fence}`],
+      },
+      { pair: 'b', phase: 'stopped', keys: 0, seconds: 1, writeOutageMs: null, notes: [] },
+    ],
+  });
+  assert.deepEqual(out.lines(), [
+    'a: promoted, 3,000,000 keys, 12 s, writes stood still for 0.46 s',
+    '    lift it:',
+    `    ${fence}`,
+    'b: stopped, 0 keys, 1.0 s',
+    'promoted (exit code 7: needs attention: read the notes above)',
+  ]);
+});
