@@ -2,12 +2,14 @@
 import { text } from 'node:stream/consumers';
 import { EXIT, type ExitCode } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
-import type { Operator, Renderer } from '../core/ports.ts';
+import type { Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
+import type { SessionIo } from '../fleet/session.ts';
 import { jsonRenderer } from '../ui/json.ts';
 import { canRedraw, type LiveRenderer, liveRenderer } from '../ui/live.ts';
-import { headlessOperator, terminalOperator } from '../ui/operator.ts';
+import { headlessOperator, keysFooter, terminalOperator } from '../ui/operator.ts';
 import { plainRenderer } from '../ui/plain.ts';
+import { formatTotals } from '../ui/table.ts';
 import type { RawOptions, Surroundings } from './options.ts';
 
 /** The real environment of the process. With `--json` people read stderr. */
@@ -22,13 +24,6 @@ export function surroundings(raw: RawOptions): Surroundings {
     readStdin: () => text(process.stdin),
     warn: (message) => process.stderr.write(`warning: ${printable(message, 500)}\n`),
   };
-}
-
-/** What the outside gives to a session. `signal` is aborted by SIGINT, SIGTERM and SIGHUP. */
-interface SessionIo {
-  readonly renderer: Renderer;
-  readonly operator: Operator;
-  readonly signal: AbortSignal;
 }
 
 /** A second SIGINT within this time ends the process on the spot. */
@@ -82,7 +77,13 @@ export async function inSession(
   process.on('SIGINT', interrupt).on('SIGTERM', stop).on('SIGHUP', stop);
 
   try {
-    return await session({ renderer, operator, signal: abort.signal });
+    return await session({
+      renderer,
+      operator,
+      signal: abort.signal,
+      keysLine: keysFooter,
+      totalsLine: formatTotals,
+    });
   } catch (error) {
     if (!abort.signal.aborted || !(error instanceof Error) || error.name !== 'AbortError') throw error;
     renderer.event({ event: 'summary', outcome: 'interrupted', exitCode: EXIT.interrupted, pairs: [] });

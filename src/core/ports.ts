@@ -5,7 +5,10 @@ import type { MigrationEvent, PairSnapshot } from './events.ts';
 export type OperatorCommand = 'start' | 'enable-writes' | 'promote' | 'clients' | 'quit' | 'help';
 
 export interface Operator {
-  /** Resolves with the next command; rejects never; after close it stays pending. */
+  /**
+   * Resolves with the next command out of `allowed`; rejects never; after close it stays pending. The latest call
+   * counts: an earlier one that is still pending stays so, and keys pressed while nobody waits are dropped.
+   */
   next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand>;
   /** Asks the person to type `expected`; typeahead is thrown away first. True only on an exact answer. */
   confirmByTyping(question: string, expected: string): Promise<boolean>;

@@ -11,7 +11,16 @@ import type { CheckResult } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import { capabilitiesOf, type TargetCapabilities } from '../target/write/capabilities.ts';
 import { type FenceMeans, fenceMeans } from '../target/write/fence.ts';
-import { clock, cluster, functions, lease, modules, sameServer, sourceAsTarget, versions } from './checks/both.ts';
+import {
+  clock,
+  cluster,
+  functions,
+  lease,
+  modules,
+  sameServer,
+  sourceAsTarget,
+  versions,
+} from './checks/both.ts';
 import { type Check, type CheckContext, ok, refuse, warn } from './checks/context.ts';
 import { outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
 import {

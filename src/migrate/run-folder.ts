@@ -4,7 +4,8 @@
  * to resume the operator gives the credentials again.
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Endpoint, PairSpec } from '../core/endpoint.ts';
 import { CheckpointError, UsageError } from '../core/errors.ts';
@@ -41,9 +42,12 @@ export interface JournalEntry {
   readonly data: unknown;
 }
 
+const RUN_FILE = 'run.json';
+const JOURNAL = 'journal.ndjson';
+const LOCK = 'lock';
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
-/** Hex digits of SHA-256 before each line of the journal: a torn line does not match its own. */
+/** Hex digits of SHA-256 in each line of the journal: a torn line does not match its own. */
 const CHECKSUM_LENGTH = 8;
 
 export class RunFolder {
@@ -87,14 +91,14 @@ export class RunFolder {
     });
     await lock(dir);
     try {
-      if ((await readIfThere(join(dir, 'run.json'))) !== null) {
+      if ((await readIfThere(join(dir, RUN_FILE))) !== null) {
         throw new UsageError(`there is a run in ${printable(dir)} already`, {
           code: 'run-dir-used',
           hint: `redis-cutover resume ${printable(dir)}, or give another folder with --run-dir`,
         });
       }
-      await writeDurably(dir, 'run.json', `${JSON.stringify(run, null, 2)}\n`);
-      return new RunFolder(dir, run, await open(join(dir, 'journal.ndjson'), 'a', FILE_MODE));
+      await writeDurably(dir, RUN_FILE, `${JSON.stringify(run, null, 2)}\n`);
+      return new RunFolder(dir, run, await openJournal(dir));
     } catch (error) {
       await unlock(dir);
       throw error instanceof UsageError ? error : folderError(dir, error);
@@ -106,7 +110,7 @@ export class RunFolder {
    * Throws UsageError `run-dir` where there is no run, CheckpointError `run-dir-damaged`, `run-dir-locked`.
    */
   static async open(dir: string): Promise<RunFolder> {
-    const text = await readIfThere(join(dir, 'run.json'));
+    const text = await readIfThere(join(dir, RUN_FILE));
     if (text === null) {
       throw new UsageError(`there is no run in ${printable(dir)}`, {
         code: 'run-dir',
@@ -116,8 +120,12 @@ export class RunFolder {
     const run = parseRun(dir, text);
     await lock(dir);
     try {
-      await dropTornLine(join(dir, 'journal.ndjson'));
-      return new RunFolder(dir, run, await open(join(dir, 'journal.ndjson'), 'a', FILE_MODE));
+      const journal = (await readIfThere(join(dir, JOURNAL))) ?? '';
+      const { end } = decodeJournal(dir, journal);
+      // A torn last line goes, so that the next one does not become its tail.
+      const bytes = Buffer.byteLength(journal.slice(0, end));
+      if (end < journal.length) await truncate(join(dir, JOURNAL), bytes);
+      return new RunFolder(dir, run, await openJournal(dir));
     } catch (error) {
       await unlock(dir);
       throw error;
@@ -136,15 +144,10 @@ export class RunFolder {
     return written;
   }
 
-  /** All whole lines, oldest first. Throws CheckpointError `run-dir-damaged` where one in the middle is broken. */
+  /** All lines, oldest first. Throws CheckpointError `run-dir-damaged` where one before the last is broken. */
   async readJournal(): Promise<readonly JournalEntry[]> {
     await this.#writing;
-    const text = (await readIfThere(join(this.dir, 'journal.ndjson'))) ?? '';
-    const { entries, wholeLength } = decodeLines(text);
-    if (text.indexOf('\n', wholeLength) !== -1 && text.indexOf('\n', wholeLength) !== text.length - 1) {
-      throw damaged(this.dir, 'journal.ndjson');
-    }
-    return entries;
+    return decodeJournal(this.dir, (await readIfThere(join(this.dir, JOURNAL))) ?? '').entries;
   }
 
   /** Closes the journal and gives the lock back. */
@@ -159,7 +162,152 @@ function withoutSecrets({ host, port, username, tls }: Endpoint): StoredEndpoint
   return { host, port, username, tls: tls === null ? null : { sni: tls.sni, insecure: tls.insecure } };
 }
 
+/** `{"sum":"<8 hex digits>","kind":…}`: the sum is of the line as it would be without it. */
 function encodeLine(entry: JournalEntry): string {
   const json = JSON.stringify({ ...entry, at: new Date().toISOString() });
-  return `${JSON.stringify({ sum: checksum(json), entry: json })}\n`;
+  return `{"sum":"${checksum(json)}",${json.slice(1)}\n`;
+}
+
+/** The entry of a line without its newline; null where the line is torn or damaged. */
+function decodeLine(line: string): JournalEntry | null {
+  const parts = /^\{"sum":"([0-9a-f]{8})",(.*)$/s.exec(line);
+  if (parts === null || checksum(`{${parts[2]}`) !== parts[1]) return null;
+  const { kind, pair, data } = JSON.parse(line) as JournalEntry;
+  return { kind, pair, data };
+}
+
+/** The whole lines, and where in the text the last one ends. Only the last line may be torn. */
+function decodeJournal(dir: string, text: string): { entries: JournalEntry[]; end: number } {
+  const entries: JournalEntry[] = [];
+  let end = 0;
+  while (end < text.length) {
+    const newline = text.indexOf('\n', end);
+    const entry = newline === -1 ? null : decodeLine(text.slice(end, newline));
+    if (entry === null) {
+      if (newline !== -1 && newline !== text.length - 1) throw damaged(dir, JOURNAL);
+      break;
+    }
+    entries.push(entry);
+    end = newline + 1;
+  }
+  return { entries, end };
+}
+
+function checksum(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, CHECKSUM_LENGTH);
+}
+
+function parseRun(dir: string, text: string): RunFile {
+  try {
+    const run = JSON.parse(text) as Partial<RunFile>;
+    if (typeof run.runId === 'string' && Array.isArray(run.pairs) && typeof run.options === 'object') {
+      return run as RunFile;
+    }
+  } catch {
+    // not JSON: damaged, as below
+  }
+  throw damaged(dir, RUN_FILE);
+}
+
+/** The file is whole or not there, whatever happens: temporary file, fsync, rename, fsync of the folder. */
+async function writeDurably(dir: string, name: string, content: string): Promise<void> {
+  const temporary = join(dir, `${name}.new`);
+  const file = await open(temporary, 'w', FILE_MODE);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, join(dir, name));
+  await syncFolder(dir);
+}
+
+async function syncFolder(dir: string): Promise<void> {
+  const folder = await open(dir, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function openJournal(dir: string): Promise<FileHandle> {
+  const file = await open(join(dir, JOURNAL), 'a', FILE_MODE);
+  await syncFolder(dir);
+  return file;
+}
+
+async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return null;
+    throw error;
+  }
+}
+
+/** Folders locked by this very process: a process number alone does not tell it from a namesake before a restart. */
+const lockedHere = new Set<string>();
+
+/** Throws CheckpointError `run-dir-locked` where another living process, or another machine, has the folder. */
+async function lock(dir: string): Promise<void> {
+  const path = join(dir, LOCK);
+  const content = `${process.pid} ${hostname()}\n`;
+  for (let attempt = 1; attempt <= 2; attempt += 1) {
+    try {
+      await writeFile(path, content, { flag: 'wx', mode: FILE_MODE });
+      lockedHere.add(dir);
+      return;
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw folderError(dir, error);
+    }
+    const [pid = '', host = ''] = ((await readIfThere(path)) ?? '').trim().split(' ');
+    const dead = host === hostname() && !isAlive(Number(pid)) && !lockedHere.has(dir);
+    if (!dead || attempt === 2) {
+      throw new CheckpointError(
+        `process ${printable(pid)} on ${printable(host)} works in ${printable(dir)}`,
+        {
+          code: 'run-dir-locked',
+          hint: `end that process; if there is none any more: rm ${printable(path)}`,
+        },
+      );
+    }
+    await rm(path, { force: true });
+  }
+}
+
+async function unlock(dir: string): Promise<void> {
+  await rm(join(dir, LOCK), { force: true });
+  lockedHere.delete(dir);
+}
+
+/** Our own number means a process before a restart of the machine or container, see lockedHere. */
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return hasCode(error, 'EPERM');
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+function folderError(dir: string, error: unknown): UsageError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new UsageError(`the run folder ${printable(dir)} cannot be used: ${printable(reason)}`, {
+    code: 'run-dir',
+    hint: 'give a folder that you may write to with --run-dir',
+  });
+}
+
+function damaged(dir: string, file: string): CheckpointError {
+  return new CheckpointError(`${file} in ${printable(dir)} is damaged`, {
+    code: 'run-dir-damaged',
+    hint: `keep the folder; see what is fenced with ACL LIST on both servers, and begin a new run`,
+  });
 }

@@ -1,6 +1,6 @@
 /**
  * The live view and the operator on a real terminal: a tmux of our own, keys sent to it, its screen read back.
- * Run with PTY_CHILD set, this same file is the program on that terminal. Needs tmux and bash.
+ * Run with PTY_CHILD set, this same file is the program on that terminal. Needs tmux.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -82,10 +82,11 @@ function childPair(pair: string, keys: number): PairSnapshot {
 }
 
 function defineTests(): void {
-  const missing = ['tmux', 'bash'].filter(
+  const missing = ['tmux', 'sh'].filter(
     (program) => spawnSync(program, ['-c', ':'], { stdio: 'ignore' }).error,
   );
   const options = missing.length > 0 ? { skip: `needs ${missing.join(' and ')}` } : {};
+  // sh: bash would put terminal modes right by itself, and hide what we left behind
   // a server of its own, so that nobody else's session is touched
   const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-pty-'));
   const tmux = (...args: string[]): string =>
@@ -106,15 +107,7 @@ function defineTests(): void {
 
   before(() => {
     if (missing.length > 0) return;
-    tmux(
-      'new-session',
-      '-d',
-      '-x',
-      '80',
-      '-y',
-      '24',
-      'env -u NO_COLOR PS1="ready> " bash --norc --noprofile -i',
-    );
+    tmux('new-session', '-d', '-x', '80', '-y', '24', 'env -u NO_COLOR -u ENV PS1="ready> " sh -i');
   });
   after(() => {
     if (missing.length === 0) tmux('kill-server');
@@ -122,7 +115,10 @@ function defineTests(): void {
   });
   beforeEach(async () => {
     if (missing.length > 0) return;
-    await runInShell('clear');
+    // a fresh shell, so that one failure is not all of them
+    tmux('respawn-pane', '-k');
+    tmux('resize-window', '-x', '80', '-y', '24');
+    await shown(/ready> ?$/m);
     tmux('clear-history');
     typed(`cd '${root}' && clear && PTY_CHILD=1 '${process.execPath}' --import tsx '${here}'`);
     keys('Enter');

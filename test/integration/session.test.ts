@@ -102,14 +102,20 @@ describe('a plain server', () => {
     const session = await ServerSession.open(endpoint(server.port), 'target', TIMEOUT);
     const other = await ServerSession.open(endpoint(server.port), 'target', TIMEOUT);
     const id = await session.call('CLIENT', 'ID');
-    const blocked = session.call('BLPOP', 'never', '0');
+    const blocked = rejectsWith(session.call('BLPOP', 'list', '0'), {
+      code: 'target-closed',
+      exitCode: 1,
+      recovery: 'reconnect',
+    });
     // BLPOP is known to the server before its connection is killed
     while (!(await other.info('clients')).text('blocked_clients')?.startsWith('1')) await other.call('PING');
     await other.call('CLIENT', 'KILL', 'ID', String(id));
-    await rejectsWith(blocked, { code: 'target-closed', exitCode: 1, recovery: 'reconnect' });
+    await blocked;
     const ids = await Promise.all([session.call('CLIENT', 'ID'), session.call('CLIENT', 'ID')]);
     assert.notEqual(ids[0], id);
     assert.equal(ids[0], ids[1]);
+    await session.call('RPUSH', 'list', 'x');
+    assert.equal(await session.call('LLEN', 'list'), 1, 'BLPOP was sent again');
     await session.close();
     await other.close();
   });

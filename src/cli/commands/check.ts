@@ -1,5 +1,6 @@
 /** `redis-cutover check`: the preflight alone; it changes nothing on either side. */
-import { notBuiltYet, resolvePairs, resolveRunOptions } from '../options.ts';
+import { runCheck } from '../../fleet/session.ts';
+import { resolvePairs, resolveRunOptions } from '../options.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
@@ -8,10 +9,8 @@ export const checkCommand: Command = {
   help: 'preflight only: changes nothing',
   async run(raw) {
     const around = surroundings(raw);
-    await resolvePairs(raw, around);
-    resolveRunOptions(raw, around);
-    return inSession(raw, 'never', async () => {
-      throw notBuiltYet('check');
-    });
+    const pairs = await resolvePairs(raw, around);
+    const options = resolveRunOptions(raw, around);
+    return inSession(raw, 'never', (io) => runCheck(pairs, options, io));
   },
 };

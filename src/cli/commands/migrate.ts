@@ -1,5 +1,6 @@
 /** `redis-cutover migrate`: moves every pair and leads the operator through the cutover. */
-import { notBuiltYet, resolvePairs, resolveRunOptions } from '../options.ts';
+import { runMigrate } from '../../fleet/session.ts';
+import { resolvePairs, resolveRunOptions } from '../options.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
@@ -8,10 +9,8 @@ export const migrateCommand: Command = {
   help: 'move live servers: snapshot, live stream, cutover',
   async run(raw) {
     const around = surroundings(raw);
-    await resolvePairs(raw, around);
+    const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
-    return inSession(raw, options.cutover, async () => {
-      throw notBuiltYet('migrate');
-    });
+    return inSession(raw, options.cutover, (io) => runMigrate(pairs, options, io));
   },
 };

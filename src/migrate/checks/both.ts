@@ -75,12 +75,18 @@ export const clock: Check = async ({ source, target }) => {
     const seconds = await clockDifference(session);
     if (seconds instanceof ReplyError) return unknown(name, `the time of the ${session.where}`, seconds);
     if (Math.abs(seconds) > CLOCK_TOLERANCE_SECONDS) {
-      off.push(`the ${session.role} is ${Math.abs(seconds).toFixed(1)} s ${seconds > 0 ? 'ahead' : 'behind'}`);
+      off.push(
+        `the ${session.role} is ${Math.abs(seconds).toFixed(1)} s ${seconds > 0 ? 'ahead' : 'behind'}`,
+      );
     }
   }
   return off.length === 0
     ? ok(name, `within ${CLOCK_TOLERANCE_SECONDS} s of ours`)
-    : warn(name, `${off.join(', ')}: keys expire by the target's clock`, 'set the clocks by NTP (chronyc tracking)');
+    : warn(
+        name,
+        `${off.join(', ')}: keys expire by the target's clock`,
+        'set the clocks by NTP (chronyc tracking)',
+      );
 };
 
 export const lease: Check = async ({ target }) => {
@@ -136,7 +142,11 @@ export const functions: Check = async ({ source, sourceInfo, targetInfo }) => {
   if (count === 0) return ok(name, 'none');
   return targetInfo.atLeast(7, 0)
     ? ok(name, `${count} libraries`)
-    : refuse(name, `${count} libraries of functions, and the target has none before 7.0`, 'take a target of 7.0 or later');
+    : refuse(
+        name,
+        `${count} libraries of functions, and the target has none before 7.0`,
+        'take a target of 7.0 or later',
+      );
 };
 
 /** How many seconds a server's clock is ahead of ours. */

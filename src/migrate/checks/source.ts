@@ -50,7 +50,7 @@ export const psync: Check = async ({ source, sourceInfo, options }) => {
   const name = 'source-no-psync';
   const { psync: psyncName, sync: syncName, replconf: replconfName } = options.commandNames;
   const managed =
-    'ask the provider to enable it or for its other name (--psync-name), or copy from a self-managed replica of it';
+    'ask the provider to enable it or for its other name (--psync-command), or copy from a self-managed replica of it';
   if (sourceInfo.family === 'dragonfly' || sourceInfo.family === 'other') {
     return refuse(name, `this kind of server (${sourceInfo.family}) feeds no replica of Redis`, managed);
   }
@@ -59,11 +59,7 @@ export const psync: Check = async ({ source, sourceInfo, options }) => {
     return refuse(name, `the source has neither ${printable(psyncName)} nor ${printable(syncName)}`, managed);
   }
   const forbidden = sourceInfo.atLeast(6, 0)
-    ? await forbiddenCommands(source, [
-        [psyncName, '?', '-1'],
-        [syncName],
-        [replconfName, 'ack', '0'],
-      ])
+    ? await forbiddenCommands(source, [[psyncName, '?', '-1'], [syncName], [replconfName, 'ack', '0']])
     : [];
   const useless = new Set([...(missing ?? []), ...(forbidden ?? [])]);
   if (useless.has(replconfName) || (useless.has(psyncName) && useless.has(syncName))) {
@@ -77,7 +73,11 @@ export const psync: Check = async ({ source, sourceInfo, options }) => {
     return warn(name, 'SYNC only: each break of the link costs a new full copy', 'ACL SETUSER <user> +psync');
   }
   if (missing === null || forbidden === null) {
-    return warn(name, 'not checked: the source does not say whether PSYNC is allowed; the handshake will show it', managed);
+    return warn(
+      name,
+      'not checked: the source does not say whether PSYNC is allowed; the handshake will show it',
+      managed,
+    );
   }
   return ok(name, 'PSYNC is allowed');
 };
@@ -85,15 +85,27 @@ export const psync: Check = async ({ source, sourceInfo, options }) => {
 export const sourceFenceCheck: Check = ({ sourceFence, sourceInfo, options }) => {
   const name = 'source-fence';
   if (!options.sourceFence) {
-    return warn(name, 'none (--no-source-fence): the last writes on the source can be lost', 'stop the writers before the cutover');
+    return warn(
+      name,
+      'none (--no-source-fence): the last writes on the source can be lost',
+      'stop the writers before the cutover',
+    );
   }
   switch (sourceFence.kind) {
     case 'acl':
       return sourceInfo.role === 'replica'
-        ? warn(name, 'by ACL, on this replica only: its master goes on taking writes', 'give the master as the source')
+        ? warn(
+            name,
+            'by ACL, on this replica only: its master goes on taking writes',
+            'give the master as the source',
+          )
         : ok(name, 'by ACL: users lose write commands only');
     case 'min-replicas':
-      return warn(name, `by min-slaves-to-write: ${sourceFence.caveat}`, 'stop writers that use scripts before the cutover');
+      return warn(
+        name,
+        `by min-slaves-to-write: ${sourceFence.caveat}`,
+        'stop writers that use scripts before the cutover',
+      );
     case 'none':
       return warn(
         name,
@@ -107,7 +119,8 @@ export const sourceFenceCheck: Check = ({ sourceFence, sourceInfo, options }) =>
 export const outputBuffer: Check = async ({ source }) => {
   const name = 'output-buffer';
   const setting = await askConfig(source, 'client-output-buffer-limit');
-  if (setting instanceof ReplyError) return unknown(name, 'client-output-buffer-limit of the source', setting);
+  if (setting instanceof ReplyError)
+    return unknown(name, 'client-output-buffer-limit of the source', setting);
   const limits = /(?:slave|replica) (\d+) (\d+) (\d+)/.exec(setting ?? '');
   if (limits === null) return warn(name, 'not checked: the source does not tell client-output-buffer-limit');
   const [hard, soft, seconds] = limits.slice(1).map(Number) as [number, number, number];

@@ -45,7 +45,11 @@ export const targetRole: Check = ({ targetInfo }) =>
 
 export const targetLoading: Check = ({ targetInfo }) =>
   targetInfo.loading
-    ? refuse('target-loading', 'the target is still loading its data', 'wait until INFO persistence says loading:0')
+    ? refuse(
+        'target-loading',
+        'the target is still loading its data',
+        'wait until INFO persistence says loading:0',
+      )
     : ok('target-loading', 'the target is ready');
 
 export const targetEmpty: Check = async ({ target, targetInfo, options }) => {
@@ -59,7 +63,11 @@ export const targetEmpty: Check = async ({ target, targetInfo, options }) => {
   if (options.allowNonempty) {
     return warn(name, `${detail}: they stay, and are overwritten where names are equal (--allow-nonempty)`);
   }
-  return refuse(name, detail, 'look again at the address; then --flush-target (deletes them) or --allow-nonempty');
+  return refuse(
+    name,
+    detail,
+    'look again at the address; then --flush-target (deletes them) or --allow-nonempty',
+  );
 };
 
 export const targetMemory: Check = async (context) => {
@@ -75,7 +83,8 @@ export const targetMemory: Check = async (context) => {
       : ok(name, `the source uses ${megabytes(needed)}, the target has no limit`);
   }
   const detail = `the source uses ${megabytes(needed)}, the target's maxmemory is ${megabytes(limit)}`;
-  if (needed > limit) return refuse(name, detail, `CONFIG SET maxmemory ${Math.ceil(needed * 1.25)} on the target`);
+  if (needed > limit)
+    return refuse(name, detail, `CONFIG SET maxmemory ${Math.ceil(needed * 1.25)} on the target`);
   return needed > limit * MEMORY_HEADROOM
     ? warn(name, detail, `CONFIG SET maxmemory ${Math.ceil(needed * 1.25)} on the target`)
     : ok(name, detail);
@@ -88,7 +97,8 @@ export const targetPolicy: Check = async (context) => {
   const policy = context.targetInfo.maxmemoryPolicy ?? (await askConfig(context.target, 'maxmemory-policy'));
   if (limit instanceof ReplyError) return unknown(name, 'maxmemory of the target', limit);
   if (policy instanceof ReplyError) return unknown(name, 'maxmemory-policy of the target', policy);
-  if (policy === null || limit === null) return warn(name, 'not checked: the target does not tell its policy');
+  if (policy === null || limit === null)
+    return warn(name, 'not checked: the target does not tell its policy');
   if (policy === 'noeviction') return ok(name, policy);
   if (limit === 0) return ok(name, `${printable(policy)}, but no maxmemory`);
   const hint = 'CONFIG SET maxmemory-policy noeviction on the target, until the cutover is done';
@@ -121,7 +131,11 @@ export const databases: Check = async ({ source, target, sourceInfo }) => {
     ['SELECT', 0],
   ]);
   return trial instanceof ReplyError
-    ? refuse(name, `the source uses database ${highest}, the target refuses it: ${trial.reply}`, 'take a target with more databases')
+    ? refuse(
+        name,
+        `the source uses database ${highest}, the target refuses it: ${trial.reply}`,
+        'take a target with more databases',
+      )
     : ok(name, `highest in use ${highest}, and the target takes it`);
 };
 
@@ -133,17 +147,31 @@ export const targetPermissions: Check = async ({ target, targetInfo, targetFence
     needed.map(([command]) => command),
   );
   if (missing !== null && missing.length > 0) {
-    return refuse(name, `the target does not have ${missing.join(', ')}`, 'take away rename-command for them on the target');
+    return refuse(
+      name,
+      `the target does not have ${missing.join(', ')}`,
+      'take away rename-command for them on the target',
+    );
   }
   const forbidden = targetInfo.atLeast(6, 0) ? await forbiddenCommands(target, needed) : [];
   if (forbidden !== null && forbidden.length > 0) {
     const rules = forbidden.map((command) => `+${command.toLowerCase()}`).join(' ');
-    return refuse(name, `our user on the target may not run ${forbidden.join(', ')}`, `ACL SETUSER <user> ${rules} ~*`);
+    return refuse(
+      name,
+      `our user on the target may not run ${forbidden.join(', ')}`,
+      `ACL SETUSER <user> ${rules} ~*`,
+    );
   }
   if (missing === null || forbidden === null) {
-    return warn(name, 'not checked: the target does not say what our user may do; the first write will show it');
+    return warn(
+      name,
+      'not checked: the target does not say what our user may do; the first write will show it',
+    );
   }
-  return ok(name, targetFence.kind === 'acl' ? 'a user of our own is made for the run' : 'our user may write');
+  return ok(
+    name,
+    targetFence.kind === 'acl' ? 'a user of our own is made for the run' : 'our user may write',
+  );
 };
 
 export const targetFenceCheck: Check = ({ targetFence }) =>

@@ -97,6 +97,30 @@ export class Fence {
     return this.#journal.kind === 'none' ? this.#journal.reason : null;
   }
 
+  /** What a person types on the server to lift the fence by hand; holds no password and no hash of one. */
+  liftCommands(): string[] {
+    const journal = this.#journal;
+    switch (journal.kind) {
+      case 'acl':
+        return journal.users.map(({ user, restoreRules }) =>
+          [
+            'ACL SETUSER',
+            user,
+            ...restoreRules.map((rule) => (rule.includes(' ') ? `"${rule}"` : rule)),
+          ].join(' '),
+        );
+      case 'min-replicas':
+        return [
+          `CONFIG SET min-slaves-to-write ${journal.toWrite}`,
+          `CONFIG SET min-slaves-max-lag ${journal.maxLag}`,
+        ];
+      case 'none':
+        return [];
+      default:
+        return assertNever(journal);
+    }
+  }
+
   /** To be on disk before set() is called. */
   toJournal(): FenceJournal {
     return this.#journal;

@@ -110,8 +110,8 @@ export class StreamWriter {
     return this.#commands;
   }
 
-  get db(): number {
-    return this.#db;
+  get replid(): string {
+    return this.#replid;
   }
 
   /** Begins, or begins again, at `position`, whose offset in the history `replid` is `offset`. */
@@ -210,7 +210,7 @@ export class StreamWriter {
   /** No more bytes for now: closes what may be closed, so that nothing waits for traffic that may not come. */
   settle(): void {
     const open = this.#openBatch;
-    if (this.#inTransaction || this.#passing !== null) {
+    if (this.midway) {
       this.#connection?.out.flush();
       return;
     }
@@ -221,9 +221,14 @@ export class StreamWriter {
     }
   }
 
+  /** True inside a transaction, or a huge command, of the source: more bytes are needed to come to an end. */
+  get midway(): boolean {
+    return this.#inTransaction || this.#passing !== null;
+  }
+
   /** Nothing of the stream is half done: every batch is answered and no transaction is open. */
   get idle(): boolean {
-    return this.#batches.length === 0 && !this.#inTransaction && this.#passing === null;
+    return this.#batches.length === 0 && !this.midway;
   }
 
   /** True where applied has moved past the last checkpoint by commands that write nothing (PING). */

@@ -1,0 +1,539 @@
+/**
+ * One pair, told top-down. check() looks and touches nothing. start() takes hold of the target, becomes a replica of
+ * the source and keeps the target in step: snapshot → catching-up → in-sync. Then the operator's words:
+ * enableWrites() and promote(), or stop() at any time, which leaves the source as it was.
+ *
+ * Next to read: write-feed.ts (how bytes reach the target), cutover.ts (the last steps), target-hold.ts (what is
+ * changed on the target for the run, and how it is given back).
+ */
+import path from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { ServerSession } from '../client/session.ts';
+import { addressOf, type PairSpec } from '../core/endpoint.ts';
+import {
+  type CutoverError,
+  InvariantError,
+  PreflightError,
+  SourceError,
+  TargetError,
+  toCutoverError,
+} from '../core/errors.ts';
+import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
+import type { RunOptions } from '../core/options.ts';
+import { assertMove, type Phase } from '../core/phase.ts';
+import { printable } from '../core/text.ts';
+import { SourceLink } from '../source/link.ts';
+import { Spool } from '../spool/spool.ts';
+import { Fence } from '../target/write/fence.ts';
+import { clientsOn } from './clients.ts';
+import { cutOver, sourceOffset } from './cutover.ts';
+import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
+import { RateMeter } from './rate-meter.ts';
+import type { RunFolder } from './run-folder.ts';
+import { SAMPLE_INTERVAL_MS, SyncGauge } from './sync-gauge.ts';
+import { TargetDoor } from './target-door.ts';
+import { TargetHold } from './target-hold.ts';
+import { type DivergenceSample, WriteFeed } from './write-feed.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const SOURCE_SILENCE_MS = 60_000;
+/** So many full copies in one run without ever being in sync: something throws the link off again and again. */
+const MOST_COPIES = 5;
+/** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
+const NEWEST_VALKEY = '9.1.0';
+
+export interface MigrationPorts {
+  readonly emit: (event: MigrationEvent) => void;
+  /** Called after each change of phase. */
+  readonly phaseChanged: (phase: Phase) => void;
+}
+
+export class Migration {
+  readonly pair: PairSpec;
+  readonly #options: RunOptions;
+  readonly #ports: MigrationPorts;
+  readonly #abort = new AbortController();
+  readonly #gauge = new SyncGauge();
+  readonly #byteRate = new RateMeter();
+  readonly #commandRate = new RateMeter();
+  #phase: Phase = 'checking';
+  #reason: string | null = null;
+  #error: CutoverError | null = null;
+  #source: ServerSession | null = null;
+  #target: ServerSession | null = null;
+  #facts: PairFacts | null = null;
+  #folder: RunFolder | null = null;
+  #hold: TargetHold | null = null;
+  #door: TargetDoor | null = null;
+  #feed: WriteFeed | null = null;
+  #link: SourceLink | null = null;
+  #spool: Spool | null = null;
+  #following: Promise<void> = Promise.resolve();
+  #timers: NodeJS.Timeout[] = [];
+  #sourceOffset = 0;
+  #copies = 0;
+  #startedAt = performance.now();
+  #endedAt: number | null = null;
+  #writeOutageMs: number | null = null;
+  #cuttingOver = false;
+  #ending: Promise<void> | null = null;
+  readonly #notes: string[] = [];
+
+  constructor(pair: PairSpec, options: RunOptions, ports: MigrationPorts) {
+    this.pair = pair;
+    this.#options = options;
+    this.#ports = ports;
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Why the pair failed; null where it did not. */
+  get error(): CutoverError | null {
+    return this.#error;
+  }
+
+  get facts(): PairFacts | null {
+    return this.#facts;
+  }
+
+  // ---- the story -----------------------------------------------------------------------------------------
+
+  /** Looks at both sides and changes nothing. Returns all findings; a refusal, or a side out of reach, fails the pair. */
+  async check(): Promise<readonly CheckResult[]> {
+    try {
+      const connectTimeoutMs = CONNECT_TIMEOUT_MS;
+      this.#source ??= await ServerSession.open(this.pair.source, 'source', { connectTimeoutMs });
+      this.#target ??= await ServerSession.open(this.pair.target, 'target', { connectTimeoutMs });
+      const result = await preflight(this.#source, this.#target, this.#options);
+      for (const check of result.checks) this.#emit({ event: 'check', pair: this.pair.name, ...check });
+      this.#facts = assertPreflight(this.pair, result);
+      return result.checks;
+    } catch (error) {
+      this.#fail(toCutoverError(error));
+      return [];
+    }
+  }
+
+  /** Takes hold of the target and begins to follow the source; returns when that is under way, or the pair failed. */
+  async start(folder: RunFolder): Promise<void> {
+    try {
+      await this.#begin(folder);
+    } catch (error) {
+      this.#fail(toCutoverError(error));
+      await this.#ending;
+    }
+  }
+
+  async #begin(folder: RunFolder): Promise<void> {
+    const { source, target, facts } = this.#checked;
+    this.#folder = folder;
+    this.#startedAt = performance.now();
+    this.#hold = await TargetHold.take({
+      pair: this.pair,
+      facts,
+      folder,
+      source,
+      target,
+      onLost: (error) => this.#fail(error),
+    });
+    if (this.#hold.noFenceReason !== null) {
+      this.#note(`others can write to the target while it is filled: ${this.#hold.noFenceReason}`);
+    }
+    this.#door = new TargetDoor(this.#hold.endpoint, this.#hold.session, folder.run.runId);
+    this.#spool = new Spool({
+      dir: path.join(folder.dir, 'spool', safeFileName(this.pair.name)),
+      memoryBytes: this.#options.spoolMemoryBytes,
+      limitBytes: this.#options.spoolLimitBytes,
+    });
+    this.#feed = this.#makeFeed(this.#spool, this.#door, facts, folder.run.runId);
+    this.#link = new SourceLink(
+      {
+        endpoint: this.pair.source,
+        names: this.#options.commandNames,
+        announceVersion:
+          facts.source.family === 'valkey' && facts.source.atLeast(8, 0) ? NEWEST_VALKEY : null,
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        silenceMs: SOURCE_SILENCE_MS,
+      },
+      this.#feed,
+    );
+    this.#moveTo('snapshot');
+    this.#following = this.#link
+      .run(this.#abort.signal)
+      .catch((error: unknown) => this.#fail(toCutoverError(error)));
+    this.#watch();
+  }
+
+  /** **e**: applications may write to the target from now on. */
+  async enableWrites(): Promise<void> {
+    if (this.#phase !== 'in-sync') throw notNow('enable writes', this.#phase);
+    const notes = await this.#running.hold.openGates();
+    this.#notes.push(...notes);
+    this.#moveTo('writable');
+  }
+
+  /**
+   * **m**: fences the source, drains, makes the target writable where it is not yet, and lets go of both. If it
+   * cannot be done in time everything is undone and the pair goes on.
+   */
+  async promote(): Promise<void> {
+    if (this.#phase !== 'in-sync' && this.#phase !== 'writable') throw notNow('promote', this.#phase);
+    if (this.#cuttingOver) throw notNow('promote a second time', this.#phase);
+    this.#cuttingOver = true;
+    try {
+      const { hold, feed, folder, source, facts } = this.#running;
+      const wasWritable = this.#phase === 'writable';
+      const fence = this.#options.sourceFence
+        ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
+        : null;
+      if (fence === null || fence.kind === 'none') {
+        this.#note(
+          `writes on the source are not stopped (${fence?.reason ?? '--no-source-fence'}): the last ones can be lost`,
+        );
+      }
+      const result = await cutOver({
+        pair: this.pair.name,
+        source,
+        sourceFence: fence,
+        hold,
+        feed,
+        timeoutMs: this.#options.cutoverTimeoutMs,
+        emit: this.#ports.emit,
+        journal: (kind) =>
+          folder.append({ kind, pair: this.pair.name, data: fence?.toJournal() ?? null }, 'durable'),
+      });
+      this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
+      this.#notes.push(...result.notes);
+      if (!wasWritable) this.#moveTo('writable');
+      this.#moveTo('promoted');
+      if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+      await this.#letGo('promoted');
+    } finally {
+      this.#cuttingOver = false;
+    }
+  }
+
+  /** **q**, Ctrl-C, or the end of a rehearsal: the source stays as it was; the target is given back. */
+  async stop(reason: string): Promise<void> {
+    if (this.#phase === 'failed' || this.#phase === 'stopped' || this.#phase === 'promoted') {
+      await this.#ending;
+      await this.#closeSessions();
+      return;
+    }
+    this.#moveTo('stopped', reason);
+    await this.#letGo('stopped');
+  }
+
+  /** Ends the pair for a reason that lies outside of it. */
+  abandon(error: CutoverError): void {
+    this.#fail(error);
+  }
+
+  /** The clients that are still on the source. */
+  async clients(): Promise<readonly ClientInfo[]> {
+    return clientsOn(this.#checked.source);
+  }
+
+  // ---- what can be seen ----------------------------------------------------------------------------------
+
+  snapshot(): PairSnapshot {
+    const feed = this.#feed;
+    const applied = Math.max(0, feed?.appliedOffset() ?? 0);
+    const total = feed?.snapshotTotal ?? null;
+    const bytes = feed?.snapshotBytes ?? 0;
+    const rate = this.#byteRate.perSecond;
+    const loading = this.#phase === 'snapshot';
+    const oldest = feed?.oldestPendingAt ?? null;
+    return Object.freeze({
+      pair: this.pair.name,
+      source: addressOf(this.pair.source),
+      target: addressOf(this.pair.target),
+      phase: this.#phase,
+      reason: this.#reason,
+      snapshotBytes: bytes,
+      snapshotTotal: total,
+      keys: feed?.keys ?? 0,
+      keysTotal: this.#facts?.keysTotal ?? null,
+      bytesPerSecond: loading ? rate : 0,
+      etaSeconds:
+        loading && total !== null && rate > 0 && bytes > total / 100 ? (total - bytes) / rate : null,
+      appliedOffset: applied,
+      sourceOffset: this.#sourceOffset,
+      lagBytes: loading ? 0 : Math.max(0, this.#sourceOffset - applied),
+      lagSeconds: loading || oldest === null ? 0 : Math.max(0, (Date.now() - oldest) / 1000),
+      commandsPerSecond: loading ? 0 : this.#commandRate.perSecond,
+      divergences: feed?.divergences ?? 0,
+    });
+  }
+
+  summary(): PairSummary {
+    return {
+      pair: this.pair.name,
+      phase: this.#phase,
+      keys: this.#feed?.keys ?? 0,
+      seconds: Math.round(((this.#endedAt ?? performance.now()) - this.#startedAt) / 100) / 10,
+      writeOutageMs: this.#writeOutageMs,
+      notes: this.#notes,
+    };
+  }
+
+  // ---- how it is kept going ------------------------------------------------------------------------------
+
+  #makeFeed(spool: Spool, door: TargetDoor, facts: PairFacts, run: string): WriteFeed {
+    return new WriteFeed(
+      spool,
+      door,
+      {
+        run,
+        capabilities: facts.capabilities,
+        relativeTtls: !facts.source.atLeast(7, 0),
+        forwardPublish: this.#options.forwardPublish,
+      },
+      {
+        prepareCopy: () => this.#prepareCopy(),
+        snapshotLoaded: () => {
+          if (this.#phase === 'snapshot') this.#moveTo('catching-up');
+          void this.#sample();
+        },
+        waiting: (reason) => {
+          this.#reason = reason;
+          if (reason !== null) this.#note(reason);
+        },
+        note: (message) => this.#note(message),
+        divergence: (sample) => this.#diverged(sample),
+        failed: (error) => this.#fail(error),
+        redial: () => this.#link?.redial(),
+        acknowledge: () => this.#link?.acknowledge(),
+      },
+      this.#abort.signal,
+    );
+  }
+
+  /** Before each full copy: the first finds the target as the preflight left it, later ones find our own keys. */
+  async #prepareCopy(): Promise<void> {
+    const { hold, facts, door } = this.#running;
+    this.#copies++;
+    if (this.#phase === 'writable' || this.#cuttingOver) {
+      throw new TargetError(
+        'the source wants a full copy, but the target already takes writes, which it would wipe',
+        {
+          code: 'full-resync-refused',
+          hint: 'decide which side is right: point the applications back to the source and start again, or promote without draining',
+        },
+      );
+    }
+    if (this.#copies > MOST_COPIES) {
+      throw new SourceError(
+        `the source has asked for ${this.#copies} full copies without the pair getting in sync`,
+        {
+          code: 'resync-loop',
+          hint: 'on the source: CONFIG SET repl-backlog-size 256mb, CONFIG SET client-output-buffer-limit "replica 1gb 512mb 120", then start again',
+          recovery: 'operator',
+        },
+      );
+    }
+    if (this.#copies > 1 && this.#options.allowNonempty) {
+      throw new TargetError('a new full copy is needed, and --allow-nonempty forbids emptying the target', {
+        code: 'full-resync-nonempty',
+        hint: 'start again: keys that the source has deleted meanwhile would stay on the target',
+      });
+    }
+    if (this.#copies > 1 || this.#options.flushTarget) {
+      await hold.session.call('FLUSHALL', ...(facts.target.atLeast(4, 0) ? ['ASYNC'] : []));
+    }
+    await door.beginCopy(this.#checkedFolder.run.runId);
+    this.#gauge.reset();
+    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'the source asked for a full copy');
+  }
+
+  /** Samples lag, moves between catching-up and in-sync, shows progress. */
+  #watch(): void {
+    const every = (ms: number, work: () => void): void => {
+      this.#timers.push(setInterval(work, ms));
+    };
+    every(SAMPLE_INTERVAL_MS, () => void this.#sample());
+    every(500, () => {
+      const now = performance.now();
+      this.#byteRate.add(this.#feed?.snapshotBytes ?? 0, now);
+      this.#commandRate.add(this.#feed?.commands ?? 0, now);
+    });
+    every(1000, () => {
+      this.#feed?.tick(Date.now());
+      this.#emit({ event: 'progress', ...this.snapshot() });
+    });
+  }
+
+  #sampling = false;
+
+  async #sample(): Promise<void> {
+    const source = this.#source;
+    if (this.#sampling || source === null || this.#feed === null) return;
+    this.#sampling = true;
+    try {
+      this.#sourceOffset = await sourceOffset(source);
+      const now = performance.now();
+      const inSync = this.#gauge.sample(this.#sourceOffset, this.#feed.appliedOffset(), now);
+      if (this.#phase === 'catching-up' && inSync && this.#link?.connected === true) {
+        this.#emit({ event: 'progress', ...this.snapshot() });
+        this.#moveTo('in-sync');
+      } else if (this.#phase === 'in-sync' && !inSync) {
+        this.#moveTo('catching-up', 'the lag grew');
+      }
+    } catch (error) {
+      // the link notices a dead source by itself; a source that cannot be asked is not in sync
+      this.#gauge.reset();
+      const { recovery } = toCutoverError(error);
+      if (recovery === 'operator' && !this.#abort.signal.aborted) this.#fail(toCutoverError(error));
+    } finally {
+      this.#sampling = false;
+    }
+  }
+
+  #diverged(sample: DivergenceSample): void {
+    const shown = 20;
+    const count = this.#feed?.divergences ?? 0;
+    if (count > shown) return;
+    const more = count === shown ? ' (more are only counted)' : '';
+    this.#note(
+      `the target answered ${sample.command} of key ${sample.keyDigest} at offset ${sample.offset} with ${sample.reply}${more}`,
+    );
+  }
+
+  #fail(error: CutoverError): void {
+    if (this.#phase === 'failed' || this.#phase === 'stopped' || this.#phase === 'promoted') return;
+    this.#error = error;
+    this.#emit({
+      event: 'error',
+      pair: this.pair.name,
+      code: error.code,
+      message: printable(error.message, 600),
+      hint: printable(error.hint, 600),
+      recovery: error.recovery,
+    });
+    this.#moveTo('failed', error.message);
+    void this.#letGo('failed');
+  }
+
+  /** Ends link and feed and gives the target back. The checkpoint stays, unless the pair was promoted. */
+  #letGo(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
+    this.#ending ??= this.#end(how);
+    return this.#ending;
+  }
+
+  async #end(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
+    this.#endedAt = performance.now();
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#emit({ event: 'progress', ...this.snapshot() });
+    this.#abort.abort();
+    await this.#following;
+    this.#feed?.close();
+    try {
+      if (how === 'promoted') await this.#door?.removeCheckpoint();
+      this.#notes.push(...((await this.#hold?.release()) ?? []));
+    } catch (error) {
+      const left = toCutoverError(error);
+      this.#notes.push(
+        `the target could not be given back whole (${printable(left.message)}): its fence or our user may be left; redis-cutover resume puts it right`,
+      );
+      this.#leftBehind = true;
+    }
+    this.#spool?.close();
+    await this.#folder
+      ?.append({ kind: 'phase', pair: this.pair.name, data: this.#phase }, 'durable')
+      .catch(() => undefined);
+    if (how !== 'promoted') await this.#closeSessions();
+  }
+
+  #leftBehind = false;
+
+  /** True where something of ours may still be on the target. */
+  get leftBehind(): boolean {
+    return this.#leftBehind;
+  }
+
+  async #closeSessions(): Promise<void> {
+    await this.#source?.close();
+    await this.#target?.close();
+  }
+
+  #moveTo(to: Phase, reason?: string): void {
+    const from = this.#phase;
+    assertMove(from, to);
+    this.#phase = to;
+    if (to !== 'snapshot' || reason === undefined) this.#reason = reason ?? null;
+    this.#emit({
+      event: 'phase',
+      pair: this.pair.name,
+      from,
+      to,
+      ...(reason === undefined ? {} : { reason: printable(reason, 600) }),
+    });
+    void this.#folder?.append({ kind: 'phase', pair: this.pair.name, data: to }).catch(() => undefined);
+    this.#ports.phaseChanged(to);
+  }
+
+  #note(message: string): void {
+    this.#emit({ event: 'note', pair: this.pair.name, message: printable(message, 600) });
+  }
+
+  #emit(event: MigrationEvent): void {
+    this.#ports.emit(event);
+  }
+
+  get #checked(): { source: ServerSession; target: ServerSession; facts: PairFacts } {
+    if (this.#source === null || this.#target === null || this.#facts === null) {
+      throw new InvariantError('the pair was not checked');
+    }
+    return { source: this.#source, target: this.#target, facts: this.#facts };
+  }
+
+  get #checkedFolder(): RunFolder {
+    if (this.#folder === null) throw new InvariantError('the pair has no run folder');
+    return this.#folder;
+  }
+
+  get #running(): {
+    hold: TargetHold;
+    door: TargetDoor;
+    feed: WriteFeed;
+    folder: RunFolder;
+    source: ServerSession;
+    facts: PairFacts;
+  } {
+    if (this.#hold === null || this.#door === null || this.#feed === null) {
+      throw new InvariantError('the pair was not started');
+    }
+    const { source, facts } = this.#checked;
+    return {
+      hold: this.#hold,
+      door: this.#door,
+      feed: this.#feed,
+      folder: this.#checkedFolder,
+      source,
+      facts,
+    };
+  }
+}
+
+function notNow(what: string, phase: Phase): PreflightError {
+  return new PreflightError(`cannot ${what} while the pair is ${phase}`, {
+    code: 'not-now',
+    hint: 'wait until the pair is in sync',
+  });
+}
+
+/** How to give the applications their rights on the source back, as commands to type. */
+function fenceLeftNotes(fence: Fence, where: string): string[] {
+  const commands = fence.liftCommands();
+  if (commands.length === 0) return [];
+  return [
+    `the source ${where} stays fenced: its users have lost write commands and nothing else; to lift it, on the source:`,
+    ...commands.map((command) => printable(command, 2000)),
+  ];
+}
+
+function safeFileName(name: string): string {
+  return name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 100);
+}

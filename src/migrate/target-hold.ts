@@ -1,0 +1,144 @@
+/**
+ * Our hold on a target for the time of a run: a user of our own, the lease, and the fence that keeps all others
+ * from writing. Whatever is changed stands in the run folder before it is done, so that it can be undone after a
+ * crash; release() undoes it.
+ */
+import { ServerSession } from '../client/session.ts';
+import type { Endpoint, PairSpec } from '../core/endpoint.ts';
+import { type CutoverError, TargetError } from '../core/errors.ts';
+import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
+import { acquireLease, type Lease } from '../target/write/lease.ts';
+import type { PairFacts } from './preflight.ts';
+import type { RunFolder } from './run-folder.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export interface HoldRequest {
+  readonly pair: PairSpec;
+  readonly facts: PairFacts;
+  readonly folder: RunFolder;
+  readonly source: ServerSession;
+  /** The operator's own session with the target: sets and lifts the fence. */
+  readonly target: ServerSession;
+  readonly onLost: (error: CutoverError) => void;
+}
+
+export class TargetHold {
+  readonly #request: HoldRequest;
+  readonly #fence: Fence;
+  readonly #lease: Lease;
+  readonly #ownUser: boolean;
+  /** Where and as whom to write. */
+  readonly endpoint: Endpoint;
+  /** An ordinary session as that user. */
+  readonly session: ServerSession;
+  #fenced = true;
+  #released = false;
+
+  private constructor(
+    request: HoldRequest,
+    own: { endpoint: Endpoint; session: ServerSession; ownUser: boolean },
+    lease: Lease,
+    fence: Fence,
+  ) {
+    this.#request = request;
+    this.#ownUser = own.ownUser;
+    this.endpoint = own.endpoint;
+    this.session = own.session;
+    this.#lease = lease;
+    this.#fence = fence;
+  }
+
+  /** @throws PreflightError where another run has the target; what was changed until then is undone */
+  static async take(request: HoldRequest): Promise<TargetHold> {
+    const { pair, facts, folder, source, target, onLost } = request;
+    const { runId } = folder.run;
+    const lease = await acquireLease(target, source, { runId, pair: pair.name, onLost });
+    let own: { endpoint: Endpoint; session: ServerSession; ownUser: boolean } | null = null;
+    let fence: Fence | null = null;
+    try {
+      own = await ownAccess(request);
+      lease.moveTo(own.session);
+      fence = await Fence.prepare(target, facts.target, {
+        side: 'target',
+        exceptUser: own.ownUser ? own.endpoint.username : null,
+      });
+      await folder.append({ kind: 'target-fence', pair: pair.name, data: fence.toJournal() }, 'durable');
+      await fence.set();
+      return new TargetHold(request, own, lease, fence);
+    } catch (error) {
+      await fence?.lift().catch(() => undefined);
+      await lease.release().catch(() => undefined);
+      if (own?.ownUser === true) {
+        await own.session.close();
+        await dropRunUser(target, runId).catch(() => undefined);
+      }
+      throw error;
+    }
+  }
+
+  get fenceKind(): Fence['kind'] {
+    return this.#fence.kind;
+  }
+
+  /** Why there is no fence; null where there is one. */
+  get noFenceReason(): string | null {
+    return this.#fence.reason;
+  }
+
+  /** Lets the applications write: the fence is lifted, exactly as it was. Returns notes for people. */
+  async openGates(): Promise<readonly string[]> {
+    if (!this.#fenced) return [];
+    const notes = await this.#fence.lift();
+    this.#fenced = false;
+    await this.#note('target-fence-lifted');
+    return notes;
+  }
+
+  /** Undoes openGates(), for a cutover that is called off. */
+  async closeGates(): Promise<void> {
+    await this.#fence.set();
+    this.#fenced = true;
+  }
+
+  /** Gives the target back: fence lifted, lease and run user removed. May be called again. Returns notes for people. */
+  async release(): Promise<readonly string[]> {
+    if (this.#released) return [];
+    this.#released = true;
+    const notes = [...(await this.openGates())];
+    const { target, folder, pair } = this.#request;
+    await this.#lease.release().catch(() => undefined);
+    if (this.#ownUser) {
+      await this.session.close();
+      await dropRunUser(target, folder.run.runId);
+      await folder.append({ kind: 'run-user-dropped', pair: pair.name, data: null }, 'durable');
+    }
+    return notes;
+  }
+
+  async #note(kind: string): Promise<void> {
+    await this.#request.folder.append({ kind, pair: this.#request.pair.name, data: null }, 'durable');
+  }
+}
+
+/** With ACL a user of our own, made for the run; elsewhere the operator's access. */
+async function ownAccess(
+  request: HoldRequest,
+): Promise<{ endpoint: Endpoint; session: ServerSession; ownUser: boolean }> {
+  const { pair, facts, folder, target } = request;
+  if (!facts.capabilities.acl) return { endpoint: pair.target, session: target, ownUser: false };
+  await folder.append({ kind: 'run-user', pair: pair.name, data: null }, 'durable');
+  const { username, password } = await createRunUser(target, facts.target, folder.run.runId);
+  const endpoint: Endpoint = { ...pair.target, username, password };
+  try {
+    const session = await ServerSession.open(endpoint, 'target', { connectTimeoutMs: CONNECT_TIMEOUT_MS });
+    return { endpoint, session, ownUser: true };
+  } catch (cause) {
+    await dropRunUser(target, folder.run.runId).catch(() => undefined);
+    throw new TargetError(`${pair.name}: the user made for the run cannot log in to the target`, {
+      code: 'target-run-user',
+      hint: 'does something between us and the target handle AUTH? connect to the server itself',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,302 @@
+/** The guards against real servers, one finding at a time. Needs redis-server >= 7.0. */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { ServerSession } from '../../src/client/session.ts';
+import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
+import { PreflightError } from '../../src/core/errors.ts';
+import type { CheckResult } from '../../src/core/events.ts';
+import type { RunOptions } from '../../src/core/options.ts';
+import { type DemoServer, startServer } from '../../src/demo/server.ts';
+import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
+
+const OPTIONS: RunOptions = {
+  feed: 'auto',
+  cutover: 'never',
+  stopAtInSync: false,
+  cutoverTimeoutMs: 10_000,
+  sourceFence: true,
+  flushTarget: false,
+  allowNonempty: false,
+  assumeYes: false,
+  runDir: '/nowhere',
+  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  forwardPublish: false,
+  spoolMemoryBytes: 1 << 20,
+  spoolLimitBytes: Number.POSITIVE_INFINITY,
+};
+
+let sourceServer: DemoServer;
+let targetServer: DemoServer;
+let source: ServerSession;
+let target: ServerSession;
+let more: { close(): Promise<void> }[];
+
+function endpointOf(server: DemoServer, user?: { name: string; password: string }): Endpoint {
+  return {
+    host: '127.0.0.1',
+    port: server.port,
+    username: user?.name ?? null,
+    password: user === undefined ? null : new Secret(user.password),
+    tls: null,
+  };
+}
+
+async function open(
+  server: DemoServer,
+  role: 'source' | 'target',
+  user?: { name: string; password: string },
+) {
+  const session = await ServerSession.open(endpointOf(server, user), role, { connectTimeoutMs: 3000 });
+  more.push(session);
+  return session;
+}
+
+async function serverWith(...args: string[]): Promise<DemoServer> {
+  const server = await startServer({ args });
+  more.push({ close: () => server.stop() });
+  return server;
+}
+
+function finding(result: Preflight, name: string): CheckResult {
+  const check = result.checks.find((candidate) => candidate.name === name);
+  assert.ok(check, `no check ${name} in ${result.checks.map((each) => each.name).join(', ')}`);
+  if (check.status === 'refuse') assert.ok(check.hint, `${name} refuses without a hint`);
+  return check;
+}
+
+function assertFinding(result: Preflight, name: string, status: CheckResult['status'], detail: RegExp): void {
+  const check = finding(result, name);
+  assert.equal(check.status, status, `${name}: ${check.detail}`);
+  assert.match(check.detail, detail);
+}
+
+const run = (options: Partial<RunOptions> = {}, from = source, to = target): Promise<Preflight> =>
+  preflight(from, to, { ...OPTIONS, ...options });
+
+before(async () => {
+  [sourceServer, targetServer] = await Promise.all([
+    startServer({ args: ['--enable-debug-command', 'yes'] }),
+    startServer({ args: ['--enable-debug-command', 'yes'] }),
+  ]);
+});
+after(() => Promise.all([sourceServer.stop(), targetServer.stop()]));
+
+beforeEach(async () => {
+  more = [];
+  source = await open(sourceServer, 'source');
+  target = await open(targetServer, 'target');
+  await Promise.all([source.call('FLUSHALL'), target.call('FLUSHALL')]);
+});
+afterEach(async () => {
+  for (const session of [source, target]) {
+    await session.call('ACL', 'SETUSER', 'default', 'on', 'nopass', '~*', '&*', '+@all');
+    await session.call('FUNCTION', 'FLUSH');
+  }
+  for (const each of more.reverse()) await each.close();
+});
+
+describe('preflight', () => {
+  it('finds nothing on a healthy pair, and changes nothing', async () => {
+    await source.pipeline([
+      ['SET', 'a', '1', 'EX', '1000'],
+      ['SELECT', '3'],
+      ['MSET', 'b', '1', 'c', '2'],
+      ['SELECT', '0'],
+    ]);
+    const state = async (session: ServerSession) => [
+      await session.call('ACL', 'LIST'),
+      await session.call('CONFIG', 'GET', '*'),
+      await session.call('DEBUG', 'DIGEST'),
+      (await session.info('keyspace')).keyspace,
+    ];
+    const before = [await state(source), await state(target)];
+    const result = await run();
+    assert.deepEqual(
+      result.checks.filter((check) => check.status !== 'ok'),
+      [],
+    );
+    assert.deepEqual([await state(source), await state(target)], before);
+    const facts = assertPreflight(
+      { name: 'cart', source: endpointOf(sourceServer), target: endpointOf(targetServer) },
+      result,
+    );
+    assert.equal(facts.keysTotal, 3);
+    assert.deepEqual(facts.keyspace, [
+      { db: 0, keys: 1, expires: 1 },
+      { db: 3, keys: 2, expires: 0 },
+    ]);
+    assert.equal(facts.feed, 'write');
+    assert.deepEqual(facts.capabilities, {
+      setPxat: true,
+      restoreReplace: true,
+      restoreAbsttl: true,
+      restoreIdle: true,
+      functions: true,
+      acl: true,
+    });
+    assert.deepEqual([facts.sourceFence.kind, facts.targetFence.kind], ['acl', 'acl']);
+    assert.equal(new Set(result.checks.map((check) => check.name)).size, result.checks.length);
+  });
+
+  it('refuses one server under two names', async () => {
+    const alias = await ServerSession.open({ ...endpointOf(sourceServer), host: 'localhost' }, 'target', {
+      connectTimeoutMs: 3000,
+    });
+    more.push(alias);
+    const result = await run({}, source, alias);
+    assertFinding(result, 'same-server', 'refuse', /one server/);
+    assert.throws(
+      () =>
+        assertPreflight(
+          { name: 'cart', source: endpointOf(sourceServer), target: endpointOf(sourceServer) },
+          result,
+        ),
+      (error) => error instanceof PreflightError && error.code === 'same-server' && error.exitCode === 3,
+    );
+  });
+
+  it('knows replicas: as a target, as a source with its link down, and of each other', async () => {
+    const replicaServer = await serverWith('--replicaof', '127.0.0.1', String(targetServer.port));
+    const replica = await open(replicaServer, 'source');
+    while (!(await replica.info('replication')).masterLinkUp) await replica.call('PING');
+    assertFinding(await run({}, source, replica), 'target-role', 'refuse', /replica/);
+    const fromReplica = await run({}, replica, target);
+    assertFinding(fromReplica, 'same-server', 'refuse', /replica of the target/);
+    assertFinding(fromReplica, 'source-role', 'warn', /replica/);
+    assertFinding(await run({}, replica, source), 'source-fence', 'warn', /master goes on/);
+    await replica.call('REPLICAOF', '127.0.0.1', '1');
+    assertFinding(await run({}, replica, source), 'source-role', 'refuse', /link to its master is down/);
+  });
+
+  it('guards a target that holds keys, and does not count our own two', async () => {
+    await target.call('HSET', 'redis-cutover:checkpoint', 'run', 'old');
+    assertFinding(await run(), 'target-empty', 'ok', /no keys/);
+    await target.pipeline([
+      ['SELECT', '5'],
+      ['SET', 'k', 'v'],
+      ['SELECT', '0'],
+    ]);
+    assertFinding(await run(), 'target-empty', 'refuse', /holds 1 keys/);
+    assertFinding(await run({ flushTarget: true }), 'target-empty', 'warn', /deleted/);
+    assertFinding(await run({ allowNonempty: true }), 'target-empty', 'warn', /stay/);
+  });
+
+  it('compares memory, policy and databases', async () => {
+    const small = await open(
+      await serverWith('--maxmemory', '2mb', '--maxmemory-policy', 'allkeys-lru', '--databases', '2'),
+      'target',
+    );
+    await source.pipeline([
+      ['SELECT', '9'],
+      ['SET', 'big', 'x'.repeat(3 << 20)],
+      ['SELECT', '0'],
+    ]);
+    const result = await run({}, source, small);
+    assertFinding(result, 'target-memory', 'refuse', /maxmemory is 2\.0 MB/);
+    assertFinding(result, 'target-policy', 'refuse', /allkeys-lru/);
+    assertFinding(result, 'databases', 'refuse', /uses database 9, the target has 2/);
+    await small.call('CONFIG', 'SET', 'maxmemory', '1gb');
+    const roomy = await run({}, source, small);
+    assertFinding(roomy, 'target-memory', 'ok', /1024 MB/);
+    assertFinding(roomy, 'target-policy', 'warn', /allkeys-lru/);
+    await small.call('CONFIG', 'SET', 'maxmemory', '0');
+    assertFinding(await run({}, source, small), 'target-policy', 'ok', /no maxmemory/);
+  });
+
+  it('tries databases by SELECT where CONFIG is not allowed', async () => {
+    const few = await serverWith('--databases', '2');
+    const admin = await open(few, 'target');
+    await admin.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-config');
+    const session = await open(few, 'target', { name: 'm', password: 'p' });
+    assertFinding(await run({}, source, session), 'databases', 'ok', /takes it/);
+    await source.pipeline([
+      ['SELECT', '2'],
+      ['SET', 'k', 'v'],
+      ['SELECT', '0'],
+    ]);
+    assertFinding(await run({}, source, session), 'databases', 'refuse', /refuses it/);
+    assert.match(String(await session.call('CLIENT', 'INFO')), / db=0 /);
+  });
+
+  it('sees what a user may not do, and never calls an unmade check ok', async () => {
+    await source.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-psync');
+    const user = { name: 'm', password: 'p' };
+    const limited = await open(sourceServer, 'source', user);
+    assertFinding(await run({}, limited), 'source-no-psync', 'warn', /SYNC only/);
+    await source.call('ACL', 'SETUSER', 'm', '-sync');
+    assertFinding(await run({}, limited), 'source-no-psync', 'refuse', /may not run/);
+    await source.call('ACL', 'SETUSER', 'm', '+psync', '-replconf');
+    assertFinding(await run({}, limited), 'source-no-psync', 'refuse', /REPLCONF/);
+
+    await source.call('ACL', 'SETUSER', 'm', '-@all', '+info', '+ping', '+psync', '+replconf');
+    const blind = await run({}, limited);
+    for (const name of [
+      'source-no-psync',
+      'output-buffer',
+      'clock',
+      'modules',
+      'functions',
+      'source-is-target',
+    ]) {
+      assertFinding(blind, name, 'warn', /^not checked/);
+    }
+    assertFinding(blind, 'source-fence', 'warn', /none: no right to use ACL/);
+
+    await target.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-restore', '-acl');
+    const writer = await open(targetServer, 'target', user);
+    assertFinding(await run({}, source, writer), 'target-fence', 'warn', /none: no right to use ACL/);
+    assertFinding(await run({}, source, writer), 'target-permissions', 'warn', /not checked/);
+    await target.call('ACL', 'SETUSER', 'm', '+acl|dryrun', '+acl|whoami');
+    assertFinding(await run({}, source, writer), 'target-permissions', 'refuse', /RESTORE/);
+
+    await target.call('ACL', 'SETUSER', 'm', '-info');
+    const noInfo = await run({}, source, writer);
+    assertFinding(noInfo, 'target-info', 'refuse', /NOPERM/);
+    assert.equal(noInfo.facts, null);
+    await source.call('ACL', 'DELUSER', 'm');
+    await target.call('ACL', 'DELUSER', 'm');
+  });
+
+  it('sees a source without PSYNC, as managed services have it', async () => {
+    const managed = await open(
+      await serverWith('--rename-command', 'PSYNC', 'aws_psync', '--rename-command', 'SYNC', ''),
+      'source',
+    );
+    assertFinding(await run({}, managed), 'source-no-psync', 'refuse', /neither PSYNC nor SYNC/);
+    const commandNames = { ...OPTIONS.commandNames, psync: 'aws_psync' };
+    assertFinding(await run({ commandNames }, managed), 'source-no-psync', 'ok', /allowed/);
+  });
+
+  it('sees small output buffers, missing fences, functions and a source that no run may use', async () => {
+    const tight = await open(
+      await serverWith('--client-output-buffer-limit', 'replica 10mb 5mb 5'),
+      'source',
+    );
+    assertFinding(await run({}, tight), 'output-buffer', 'warn', /replica 10 MB, 5\.0 MB for 5 s/);
+    assertFinding(await run({ sourceFence: false }), 'source-fence', 'warn', /can be lost/);
+    await source.call(
+      'FUNCTION',
+      'LOAD',
+      "#!lua name=l\nredis.register_function('f', function() return 1 end)",
+    );
+    assertFinding(await run(), 'functions', 'ok', /1 libraries/);
+    assertFinding(await run({ feed: 'attach' }), 'feed', 'refuse', /not built/);
+
+    await target.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
+    await source.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
+    const held = await run();
+    assertFinding(held, 'lease', 'refuse', /run other/);
+    assertFinding(held, 'source-is-target', 'refuse', /run other/);
+    await source.pipeline([
+      ['DEL', 'redis-cutover:lease'],
+      ['HSET', 'redis-cutover:checkpoint', 'run', 'x'],
+    ]);
+    assertFinding(await run(), 'source-is-target', 'warn', /did not end/);
+  });
+
+  it('refuses clusters for now', async () => {
+    const node = await open(await serverWith('--cluster-enabled', 'yes'), 'target');
+    assertFinding(await run({}, source, node), 'cluster', 'refuse', /target is in cluster mode/);
+    assertFinding(await run({}, node, target), 'cluster', 'ok', /one shard/);
+  });
+});

@@ -1,0 +1,149 @@
+/** The run folder: what is written, what is not, and what survives a crash. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { Secret } from '../../../src/core/endpoint.ts';
+import type { RunOptions } from '../../../src/core/options.ts';
+import { RunFolder } from '../../../src/migrate/run-folder.ts';
+
+const CANARY = 'S3cretCanary';
+let parent: string;
+let dir: string;
+const opened: RunFolder[] = [];
+
+const options = (): RunOptions => ({
+  feed: 'auto',
+  cutover: 'ask',
+  stopAtInSync: false,
+  cutoverTimeoutMs: 10_000,
+  sourceFence: true,
+  flushTarget: false,
+  allowNonempty: false,
+  assumeYes: false,
+  runDir: dir,
+  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  forwardPublish: false,
+  spoolMemoryBytes: 1,
+  spoolLimitBytes: Number.POSITIVE_INFINITY,
+});
+
+const endpoint = {
+  host: 'h',
+  port: 1,
+  username: 'u',
+  password: new Secret(CANARY),
+  tls: { ca: null, cert: Buffer.from(CANARY), key: Buffer.from(CANARY), sni: 'n', insecure: false },
+};
+
+async function create(): Promise<RunFolder> {
+  const folder = await RunFolder.create(
+    dir,
+    'r1',
+    [{ name: 'p', source: endpoint, target: endpoint }],
+    options(),
+  );
+  opened.push(folder);
+  return folder;
+}
+
+async function reopen(): Promise<RunFolder> {
+  const folder = await RunFolder.open(dir);
+  opened.push(folder);
+  return folder;
+}
+
+beforeEach(() => {
+  parent = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
+  dir = join(parent, 'a', 'run');
+});
+afterEach(async () => {
+  for (const folder of opened.splice(0)) await folder.close().catch(() => {});
+  rmSync(parent, { recursive: true });
+});
+
+describe('RunFolder', () => {
+  it('is private, and holds no secret', async () => {
+    const folder = await create();
+    await folder.append({ kind: 'fence-set', pair: 'p', data: { x: 1 } }, 'durable');
+    assert.equal(statSync(dir).mode & 0o777, 0o700);
+    for (const name of readdirSync(dir)) {
+      assert.equal(statSync(join(dir, name)).mode & 0o777, 0o600, name);
+      const text = readFileSync(join(dir, name), 'utf8');
+      assert.ok(!text.includes(CANARY) && !text.includes(Buffer.from(CANARY).toString('base64')), name);
+    }
+    const { run } = folder;
+    assert.deepEqual(run.pairs[0]?.source, {
+      host: 'h',
+      port: 1,
+      username: 'u',
+      tls: { sni: 'n', insecure: false },
+    });
+    assert.equal(run.options.spoolLimitBytes, null);
+  });
+
+  it('gives back what was written, also after a line was torn', async () => {
+    const folder = await create();
+    const entries = ['one\n"', 'zwö', 'three'].map((text) => ({
+      kind: 'k',
+      pair: 'p',
+      data: { text, list: [1, null] },
+    }));
+    await Promise.all(entries.map((entry) => folder.append(entry)));
+    assert.deepEqual(await folder.readJournal(), entries);
+    await folder.close();
+    const path = join(dir, 'journal.ndjson');
+    const whole = readFileSync(path);
+    for (const cut of [1, 2, 20, whole.length]) {
+      writeFileSync(path, Buffer.concat([whole, whole.subarray(0, cut - 1)]).subarray(0, whole.length + cut));
+      appendFileSync(path, cut === 20 ? 'garbage\n' : '{"sum":"0');
+      const again = await reopen();
+      const kept = (await again.readJournal()).length;
+      assert.ok(kept >= 3, `${kept} lines after a cut of ${cut}`);
+      await again.append({ kind: 'k', pair: 'p', data: 'next' });
+      assert.equal((await again.readJournal()).length, kept + 1);
+      await again.close();
+    }
+    writeFileSync(path, Buffer.from(whole.toString().replace('zwö', 'zwei')));
+    await assert.rejects(RunFolder.open(dir), { code: 'run-dir-damaged' });
+  });
+
+  it('is not given to two at once, but taken over from the dead', async () => {
+    const folder = await create();
+    await assert.rejects(RunFolder.open(dir), { code: 'run-dir-locked', exitCode: 1 });
+    await folder.close();
+    await (await reopen()).close();
+    const dead = spawnSync(process.execPath, ['-e', '']).pid;
+    for (const [pid, host, code] of [
+      [dead, hostname(), null],
+      [process.pid, hostname(), null],
+      [process.ppid, hostname(), 'run-dir-locked'],
+      [dead, 'elsewhere', 'run-dir-locked'],
+    ] as const) {
+      writeFileSync(join(dir, 'lock'), `${pid} ${host}\n`);
+      if (code === null) await (await reopen()).close();
+      else await assert.rejects(RunFolder.open(dir), { code });
+    }
+  });
+
+  it('refuses what is no folder for this run', async () => {
+    await assert.rejects(RunFolder.open(dir), { code: 'run-dir', exitCode: 2 });
+    await (await create()).close();
+    await assert.rejects(create(), { code: 'run-dir-used', exitCode: 2 });
+    await (await reopen()).close();
+    writeFileSync(join(dir, 'run.json'), '{"runId":');
+    await assert.rejects(RunFolder.open(dir), { code: 'run-dir-damaged' });
+    dir = join(dir, 'run.json', 'below-a-file');
+    await assert.rejects(create(), { code: 'run-dir', exitCode: 2 });
+  });
+});
