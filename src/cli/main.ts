@@ -59,6 +59,8 @@ async function runProgram(argv: readonly string[], json: boolean): Promise<ExitC
     const sub = program.command(command.name).description(command.help);
     if (command.args !== undefined) sub.arguments(command.args);
     for (const option of optionsFor(command.name)) sub.addOption(option);
+    const title = command.examples.length === 1 ? 'Example' : 'Examples';
+    sub.addHelpText('after', `\n${title}:\n${command.examples.map((line) => `  ${line}`).join('\n')}`);
     sub.action(async () => {
       exitCode = await command.run(sub.opts<RawOptions>(), sub.args);
     });

@@ -53,8 +53,8 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--feed <mode>',
-    help: 'auto, attach (the target becomes our replica) or write (we write to it)',
-    standard: 'auto',
+    help: 'auto or write (we write to the target); attach (it becomes our replica) is not built yet',
+    standard: 'auto, which is write',
     group: 'Migration',
     commands: WITH_PREFLIGHT,
   },
@@ -79,7 +79,7 @@ const OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--spool-memory <MB>',
     help: "the source's stream kept in memory before it goes to disk",
-    standard: '64',
+    standard: '8',
     group: 'Migration',
     commands: WITH_CUTOVER,
   },
@@ -92,7 +92,7 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--run-dir <dir>',
-    help: 'state, journal, spool and report',
+    help: 'state, journal and spool of the run',
     standard: './redis-cutover-run-<date>-<time>',
     group: 'Migration',
     commands: ['migrate'],
@@ -125,7 +125,7 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--no-reverse',
-    help: 'no link back to the source after promotion',
+    help: 'no link back to the source after promotion; this version never makes one',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
@@ -188,13 +188,13 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--listen <host:port>',
-    help: 'attach: where we listen for the target',
+    help: 'attach: where we listen for the target; not built yet',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
   },
   {
     flags: '--advertise <host>',
-    help: 'attach: the address under which the target finds us',
+    help: 'attach: the address under which the target finds us; not built yet',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
   },
@@ -218,6 +218,13 @@ const OPTIONS: readonly OptionSpec[] = [
     standard: 'REPLCONF',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
+  },
+  {
+    flags: '--keys <n>',
+    help: 'how many keys the old server holds',
+    standard: '200000',
+    group: 'Demo',
+    commands: ['demo'],
   },
   {
     flags: '--json',
@@ -260,6 +267,7 @@ export interface RawOptions {
   readonly psyncCommand?: string;
   readonly syncCommand?: string;
   readonly replconfCommand?: string;
+  readonly keys?: string;
   readonly json?: true;
 }
 
@@ -432,8 +440,11 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
       hint: '--flush-target empties the target, --allow-nonempty keeps what it holds: choose one',
     });
   }
-  if (raw.listen !== undefined) throw notBuiltYet('--listen');
-  if (raw.advertise !== undefined) throw notBuiltYet('--advertise');
+  const feed = choice('--feed', raw.feed, ['auto', 'attach', 'write']) ?? 'auto';
+  const ofAttach = 'leave it out: feed write needs no address, for the target need not reach us';
+  if (feed === 'attach') throw notBuiltYet('--feed attach', 'use --feed write, or leave --feed out');
+  if (raw.listen !== undefined) throw notBuiltYet('--listen', ofAttach);
+  if (raw.advertise !== undefined) throw notBuiltYet('--advertise', ofAttach);
   const cutover = choice('--cutover', raw.cutover, ['ask', 'auto', 'never']);
   if (cutover === 'ask' && !around.terminal) {
     throw new UsageError('--cutover ask needs a terminal on stdin and stdout', {
@@ -442,7 +453,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     });
   }
   return {
-    feed: choice('--feed', raw.feed, ['auto', 'attach', 'write']) ?? 'auto',
+    feed,
     cutover: cutover ?? (around.terminal && !raw.json ? 'ask' : 'never'),
     stopAtInSync: choice('--stop-at', raw.stopAt, ['in-sync']) !== undefined,
     cutoverTimeoutMs: (number('--cutover-timeout', raw.cutoverTimeout, 0.1, 3600) ?? 10) * 1000,
@@ -457,17 +468,19 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
       replconf: commandName('--replconf-command', raw.replconfCommand) ?? 'REPLCONF',
     },
     forwardPublish: raw.forwardPublish ?? false,
-    spoolMemoryBytes: Math.round(number('--spool-memory', raw.spoolMemory, 1, 1e6) ?? 64) * MEGABYTE,
+    spoolMemoryBytes: Math.round(number('--spool-memory', raw.spoolMemory, 1, 1e6) ?? 8) * MEGABYTE,
     spoolLimitBytes: Math.round(number('--spool-limit', raw.spoolLimit, 1, 1e9) ?? Infinity) * MEGABYTE,
   };
 }
 
-/** For what the contract names and this version does not do: refused, never accepted and ignored. */
-export function notBuiltYet(what: string): UsageError {
-  return new UsageError(`${what} is planned and not built yet`, {
-    code: 'not-built-yet',
-    hint: 'see CHANGELOG.md for what this version can do',
-  });
+/** `--keys` of the demo. Below a thousand there are not all types. Throws UsageError. */
+export function resolveDemoKeys(raw: RawOptions): number {
+  return Math.round(number('--keys', raw.keys, 1_000, 10_000_000) ?? 200_000);
+}
+
+/** For what is planned and this version does not do: refused, never accepted and ignored. `instead`: what can be done. */
+export function notBuiltYet(what: string, instead: string): UsageError {
+  return new UsageError(`${what} is planned and not built yet`, { code: 'not-built-yet', hint: instead });
 }
 
 function badValue(flag: string, value: string, wanted: string): UsageError {

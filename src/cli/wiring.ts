@@ -2,11 +2,11 @@
 import { text } from 'node:stream/consumers';
 import { EXIT, type ExitCode } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
-import type { Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import type { SessionIo } from '../fleet/session.ts';
+import { withoutRepeats } from '../ui/filter.ts';
 import { jsonRenderer } from '../ui/json.ts';
-import { canRedraw, type LiveRenderer, liveRenderer } from '../ui/live.ts';
+import { canRedraw, liveRenderer } from '../ui/live.ts';
 import { headlessOperator, keysFooter, terminalOperator } from '../ui/operator.ts';
 import { plainRenderer } from '../ui/plain.ts';
 import { formatTotals } from '../ui/table.ts';
@@ -26,9 +26,6 @@ export function surroundings(raw: RawOptions): Surroundings {
   };
 }
 
-/** A second SIGINT within this time ends the process on the spot. */
-const HARD_EXIT_MS = 2_000;
-
 /**
  * Runs `session` with the renderer and the operator that fit, and gives the terminal back however it ends.
  *
@@ -40,25 +37,23 @@ export async function inSession(
   session: (io: SessionIo) => Promise<ExitCode>,
 ): Promise<ExitCode> {
   const abort = new AbortController();
-  let live: LiveRenderer | undefined;
-  let renderer: Renderer;
-  if (raw.json) renderer = jsonRenderer(process.stdout);
-  else if (canRedraw(process.stdout)) renderer = live = liveRenderer(process.stdout);
-  else renderer = plainRenderer(process.stdout);
+  const live = !raw.json && canRedraw(process.stdout) ? liveRenderer(process.stdout) : undefined;
+  const renderer = raw.json
+    ? jsonRenderer(process.stdout)
+    : withoutRepeats(live ?? plainRenderer(process.stdout));
 
-  let interruptedAtMs = Number.NEGATIVE_INFINITY;
   const stop = (): void => {
     if (abort.signal.aborted) return;
-    renderer.say('stopping; Ctrl-C again within 2 seconds leaves at once');
+    renderer.say('stopping; Ctrl-C again leaves at once and cleans nothing up');
     abort.abort();
   };
+  let interrupted = false;
   const interrupt = (): void => {
-    const now = performance.now();
-    if (now - interruptedAtMs < HARD_EXIT_MS) {
+    if (interrupted) {
       close();
       process.exit(EXIT.interrupted);
     }
-    interruptedAtMs = now;
+    interrupted = true;
     stop();
   };
   // resolveRunOptions() allows `ask` on a terminal only

@@ -10,7 +10,7 @@ export interface Operator {
    * counts: an earlier one that is still pending stays so, and keys pressed while nobody waits are dropped.
    */
   next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand>;
-  /** Asks the person to type `expected`; typeahead is thrown away first. True only on an exact answer. */
+  /** `question` says what to type; typeahead is thrown away first. True only where the answer is exactly `expected`. */
   confirmByTyping(question: string, expected: string): Promise<boolean>;
   close(): void;
 }

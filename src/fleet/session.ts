@@ -132,9 +132,12 @@ class Session {
 
   /** Stops what still runs, closes the folder, and says how it ended. */
   async end(outcome: string, exitCode: ExitCode): Promise<ExitCode> {
-    for (const migration of this.#migrations) {
-      await migration.stop(outcome).catch((error: unknown) => this.#report(toCutoverError(error)));
-    }
+    // all at once: one server that hangs must not keep the fences of the others up
+    await Promise.all(
+      this.#migrations.map((migration) =>
+        migration.stop(outcome).catch((error: unknown) => this.#report(toCutoverError(error))),
+      ),
+    );
     if (this.#frames !== null) clearInterval(this.#frames);
     if (this.#frames !== null) this.#io.renderer.frame(this.#snapshots(), '');
     await this.#folder?.close();
@@ -216,8 +219,9 @@ class Session {
       const classed = toCutoverError(error);
       const tries = (this.#autoTries.get(migration)?.tries ?? 0) + 1;
       this.#autoTries.set(migration, { tries, notBefore: Date.now() + AUTO_RETRY_MS });
-      if (classed.code === 'cutover-timeout' && tries < AUTO_TRIES)
-        this.#report(classed, migration.pair.name);
+      const passes =
+        ['cutover-timeout', 'not-now'].includes(classed.code) || classed.recovery === 'reconnect';
+      if (passes && tries < AUTO_TRIES) this.#report(classed, migration.pair.name);
       else migration.abandon(classed);
     }
   }

@@ -1,6 +1,7 @@
 /**
- * The last steps, each timed, each undone if a later one fails: fence the source → drain to the offset read behind
- * the fence → end the stream → target writable. Told as steps so that the story in migration.ts stays short.
+ * The last steps, each timed, each undone if a later one fails or the cutover is called off: fence the source → drain
+ * to the offset read behind the fence → end the stream → target writable. Told as steps so that the story in
+ * migration.ts stays short.
  */
 import { performance } from 'node:perf_hooks';
 import type { ServerSession } from '../client/session.ts';
@@ -17,7 +18,10 @@ export interface CutoverRequest {
   readonly sourceFence: Fence | null;
   readonly hold: TargetHold;
   readonly feed: WriteFeed;
+  /** For draining: from the fence on the source to the end of the stream. */
   readonly timeoutMs: number;
+  /** Aborted with a CutoverError where the cutover is to be called off: everything is undone. */
+  readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
   /** Called before the source is touched and after it was set free again: must be durable when it resolves. */
   readonly journal: (kind: 'source-fence' | 'source-fence-lifted') => Promise<void>;
@@ -32,15 +36,21 @@ export interface CutoverResult {
 /**
  * On return every write that the source acknowledged is on the target, which takes writes; the feed has ended.
  * On a failure everything is as before: source writable, target fenced, the feed goes on.
- * @throws CutoverError `cutover-timeout` and what the servers refuse; `cutover-undo` (exit 7) where undoing failed
+ * @throws CutoverError `cutover-timeout`, what the servers refuse, the signal's reason; `cutover-undo` (exit 7) where
+ * undoing failed
  */
 export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
-  const { pair, source, sourceFence, hold, feed, timeoutMs, emit } = request;
+  const { pair, source, sourceFence, hold, feed, timeoutMs, signal, emit } = request;
   const began = performance.now();
   const undo: { readonly name: string; readonly run: () => Promise<unknown> }[] = [];
-  const step = async <Value>(name: string, work: () => Promise<Value>): Promise<Value> => {
+  const timed = async <Value>(name: string, work: () => Promise<Value>): Promise<Value> => {
     const value = await work();
     emit({ event: 'step', pair, name, ms: round(performance.now() - began) });
+    return value;
+  };
+  const step = async <Value>(name: string, work: () => Promise<Value>): Promise<Value> => {
+    const value = await timed(name, work);
+    signal.throwIfAborted();
     return value;
   };
   try {
@@ -57,22 +67,27 @@ export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
     const fencedAt = performance.now();
     if (sourceFence !== null) await step('source fenced', () => sourceFence.set());
     const offset = await step('source offset read', () => sourceOffset(source));
-    await step('drained', () => within(feed.whenApplied(offset), timeoutMs, offset, feed));
+    const drainUntil = performance.now() + timeoutMs;
+    const drained = (work: Promise<void>): Promise<void> =>
+      within(work, { untilMs: drainUntil, timeoutMs, offset, feed, signal });
+    await step('drained', () => drained(feed.whenApplied(offset)));
     undo.push({ name: 'stream goes on', run: async () => feed.goOn() });
-    await step('stream ended', () => within(feed.finish(), timeoutMs, offset, feed));
-    undo.push({ name: 'target fenced again', run: () => hold.closeGates() });
+    await step('stream ended', () => drained(feed.finish(offset)));
+    if (hold.fenced) undo.push({ name: 'target fenced again', run: () => hold.closeGates() });
     const notes = await step('target writable', () => hold.openGates());
     return { writeOutageMs: round(performance.now() - fencedAt), notes };
   } catch (error) {
     const cause = toCutoverError(error);
+    let left: CutoverError | null = null;
+    // one that fails must not keep the others from being done: above all the source must become writable again
     for (const { name, run } of undo.reverse()) {
       try {
-        await step(name, run);
+        await timed(name, run);
       } catch (undoError) {
-        throw attention(pair, name, cause, toCutoverError(undoError));
+        left ??= attention(pair, name, cause, toCutoverError(undoError));
       }
     }
-    throw cause;
+    throw left ?? cause;
   }
 }
 
@@ -89,14 +104,23 @@ export async function sourceOffset(source: ServerSession): Promise<number> {
   return offset;
 }
 
-async function within(
-  work: Promise<void>,
-  timeoutMs: number,
-  offset: number,
-  feed: WriteFeed,
-): Promise<void> {
+interface DrainBounds {
+  /** On the clock of performance.now(). */
+  readonly untilMs: number;
+  readonly timeoutMs: number;
+  readonly offset: number;
+  readonly feed: WriteFeed;
+  readonly signal: AbortSignal;
+}
+
+/** Waits for `work`, but not past the time limit and not after the cutover was called off. */
+async function within(work: Promise<void>, bounds: DrainBounds): Promise<void> {
+  const { untilMs, timeoutMs, offset, feed, signal } = bounds;
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
+  let calledOff: (() => void) | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    calledOff = () => reject(signal.reason);
+    signal.addEventListener('abort', calledOff);
     timer = setTimeout(
       () =>
         reject(
@@ -108,13 +132,14 @@ async function within(
             },
           ),
         ),
-      timeoutMs,
+      Math.max(0, untilMs - performance.now()),
     );
   });
   try {
-    await Promise.race([work, timeout]);
+    await Promise.race([work, limit]);
   } finally {
     clearTimeout(timer);
+    if (calledOff !== undefined) signal.removeEventListener('abort', calledOff);
   }
 }
 

@@ -37,6 +37,7 @@ import { type DivergenceSample, WriteFeed } from './write-feed.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const SOURCE_SILENCE_MS = 60_000;
+const SAME_NOTE_MS = 30_000;
 /** So many full copies in one run without ever being in sync: something throws the link off again and again. */
 const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
@@ -72,11 +73,14 @@ export class Migration {
   #timers: NodeJS.Timeout[] = [];
   #sourceOffset = 0;
   #copies = 0;
+  #copiesInARow = 0;
   #startedAt = performance.now();
   #endedAt: number | null = null;
   #writeOutageMs: number | null = null;
-  #cuttingOver = false;
+  /** The cutover that is under way, and how to call it off. */
+  #cutover: { readonly done: Promise<void>; readonly calledOff: AbortController } | null = null;
   #ending: Promise<void> | null = null;
+  #lastWaiting: { readonly reason: string; readonly atMs: number } | null = null;
   readonly #notes: string[] = [];
 
   constructor(pair: PairSpec, options: RunOptions, ports: MigrationPorts) {
@@ -137,11 +141,12 @@ export class Migration {
       source,
       target,
       onLost: (error) => this.#fail(error),
+      note: (message) => this.#note(message),
     });
     if (this.#hold.noFenceReason !== null) {
       this.#note(`others can write to the target while it is filled: ${this.#hold.noFenceReason}`);
     }
-    this.#door = new TargetDoor(this.#hold.endpoint, this.#hold.session, folder.run.runId);
+    this.#door = new TargetDoor(this.#hold, folder.run.runId);
     this.#spool = new Spool({
       dir: path.join(folder.dir, 'spool', safeFileName(this.pair.name)),
       memoryBytes: this.#options.spoolMemoryBytes,
@@ -180,43 +185,62 @@ export class Migration {
    */
   async promote(): Promise<void> {
     if (this.#phase !== 'in-sync' && this.#phase !== 'writable') throw notNow('promote', this.#phase);
-    if (this.#cuttingOver) throw notNow('promote a second time', this.#phase);
-    this.#cuttingOver = true;
+    if (this.#cutover !== null) throw notNow('promote a second time', this.#phase);
+    if (!this.#bothConnected) throw notNow('promote', 'not connected to both servers');
+    const calledOff = new AbortController();
+    const done = this.#cutOver(calledOff.signal);
+    this.#cutover = { done, calledOff };
     try {
-      const { hold, feed, folder, source, facts } = this.#running;
-      const wasWritable = this.#phase === 'writable';
-      const fence = this.#options.sourceFence
-        ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
-        : null;
-      if (fence === null || fence.kind === 'none') {
-        this.#note(
-          `writes on the source are not stopped (${fence?.reason ?? '--no-source-fence'}): the last ones can be lost`,
-        );
-      }
-      const result = await cutOver({
-        pair: this.pair.name,
-        source,
-        sourceFence: fence,
-        hold,
-        feed,
-        timeoutMs: this.#options.cutoverTimeoutMs,
-        emit: this.#ports.emit,
-        journal: (kind) =>
-          folder.append({ kind, pair: this.pair.name, data: fence?.toJournal() ?? null }, 'durable'),
-      });
-      this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
-      this.#notes.push(...result.notes);
-      if (!wasWritable) this.#moveTo('writable');
-      this.#moveTo('promoted');
-      if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
-      await this.#letGo('promoted');
+      await done;
     } finally {
-      this.#cuttingOver = false;
+      this.#cutover = null;
     }
+    await this.#letGo('promoted');
   }
 
-  /** **q**, Ctrl-C, or the end of a rehearsal: the source stays as it was; the target is given back. */
+  async #cutOver(signal: AbortSignal): Promise<void> {
+    const { hold, feed, folder, source, facts } = this.#running;
+    const wasWritable = this.#phase === 'writable';
+    const fence = this.#options.sourceFence
+      ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
+      : null;
+    signal.throwIfAborted();
+    if (fence === null || fence.kind === 'none') {
+      this.#note(
+        `writes on the source are not stopped (${fence?.reason ?? '--no-source-fence'}): the last ones can be lost`,
+      );
+    }
+    const result = await cutOver({
+      pair: this.pair.name,
+      source,
+      sourceFence: fence,
+      hold,
+      feed,
+      timeoutMs: this.#options.cutoverTimeoutMs,
+      signal,
+      emit: this.#ports.emit,
+      journal: (kind) =>
+        folder.append({ kind, pair: this.pair.name, data: fence?.toJournal() ?? null }, 'durable'),
+    });
+    this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
+    this.#notes.push(...result.notes);
+    if (!wasWritable) this.#moveTo('writable');
+    this.#moveTo('promoted');
+    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+  }
+
+  /** Undoes a cutover that is under way and waits until that is done; one that is through stays. */
+  async #callOffCutover(reason: CutoverError): Promise<void> {
+    this.#cutover?.calledOff.abort(reason);
+    await this.#cutover?.done.catch(() => undefined);
+  }
+
+  /**
+   * **q**, Ctrl-C, or the end of a rehearsal: the source stays as it was; the target is given back. A cutover that is
+   * under way is undone first.
+   */
   async stop(reason: string): Promise<void> {
+    await this.#callOffCutover(calledOff(reason));
     if (this.#phase === 'failed' || this.#phase === 'stopped' || this.#phase === 'promoted') {
       await this.#ending;
       await this.#closeSessions();
@@ -292,14 +316,15 @@ export class Migration {
         forwardPublish: this.#options.forwardPublish,
       },
       {
-        prepareCopy: () => this.#prepareCopy(),
+        copyBegins: () => this.#copyBegins(),
+        prepareTarget: () => this.#prepareTarget(),
         snapshotLoaded: () => {
           if (this.#phase === 'snapshot') this.#moveTo('catching-up');
           void this.#sample();
         },
         waiting: (reason) => {
           this.#reason = reason;
-          if (reason !== null) this.#note(reason);
+          if (reason !== null) this.#noteWaiting(reason);
         },
         note: (message) => this.#note(message),
         divergence: (sample) => this.#diverged(sample),
@@ -311,11 +336,15 @@ export class Migration {
     );
   }
 
-  /** Before each full copy: the first finds the target as the preflight left it, later ones find our own keys. */
-  async #prepareCopy(): Promise<void> {
-    const { hold, facts, door } = this.#running;
-    this.#copies++;
-    if (this.#phase === 'writable' || this.#cuttingOver) {
+  /** Before each full copy. Throws where one must not be taken. */
+  #copyBegins(): void {
+    if (this.#cutover !== null) {
+      throw new SourceError('the source wants a full copy in the middle of a cutover: first that is undone', {
+        code: 'full-resync-in-cutover',
+        hint: 'nothing is to be done: the copy is taken behind --cutover-timeout',
+      });
+    }
+    if (this.#phase === 'writable') {
       throw new TargetError(
         'the source wants a full copy, but the target already takes writes, which it would wipe',
         {
@@ -324,9 +353,11 @@ export class Migration {
         },
       );
     }
-    if (this.#copies > MOST_COPIES) {
+    this.#copies++;
+    this.#copiesInARow++;
+    if (this.#copiesInARow > MOST_COPIES) {
       throw new SourceError(
-        `the source has asked for ${this.#copies} full copies without the pair getting in sync`,
+        `the source has asked for ${this.#copiesInARow} full copies without the pair getting in sync`,
         {
           code: 'resync-loop',
           hint: 'on the source: CONFIG SET repl-backlog-size 256mb, CONFIG SET client-output-buffer-limit "replica 1gb 512mb 120", then start again',
@@ -340,12 +371,20 @@ export class Migration {
         hint: 'start again: keys that the source has deleted meanwhile would stay on the target',
       });
     }
+    this.#gauge.reset();
+    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
+  }
+
+  /** The first copy finds the target as the preflight left it, later ones find our own keys and functions. */
+  async #prepareTarget(): Promise<void> {
+    const { hold, facts, door } = this.#running;
+    await door.endWriters();
+    await hold.renewLease();
     if (this.#copies > 1 || this.#options.flushTarget) {
       await hold.session.call('FLUSHALL', ...(facts.target.atLeast(4, 0) ? ['ASYNC'] : []));
+      if (facts.capabilities.functions) await hold.session.call('FUNCTION', 'FLUSH');
     }
     await door.beginCopy(this.#checkedFolder.run.runId);
-    this.#gauge.reset();
-    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'the source asked for a full copy');
   }
 
   /** Samples lag, moves between catching-up and in-sync, shows progress. */
@@ -365,6 +404,11 @@ export class Migration {
     });
   }
 
+  /** True while bytes of the source arrive and can go on to the target. */
+  get #bothConnected(): boolean {
+    return this.#link?.connected === true && this.#feed?.connected === true;
+  }
+
   #sampling = false;
 
   async #sample(): Promise<void> {
@@ -374,12 +418,14 @@ export class Migration {
     try {
       this.#sourceOffset = await sourceOffset(source);
       const now = performance.now();
+      if (!this.#bothConnected) this.#gauge.reset();
       const inSync = this.#gauge.sample(this.#sourceOffset, this.#feed.appliedOffset(), now);
-      if (this.#phase === 'catching-up' && inSync && this.#link?.connected === true) {
+      if (this.#phase === 'catching-up' && inSync) {
+        this.#copiesInARow = 0;
         this.#emit({ event: 'progress', ...this.snapshot() });
         this.#moveTo('in-sync');
-      } else if (this.#phase === 'in-sync' && !inSync) {
-        this.#moveTo('catching-up', 'the lag grew');
+      } else if (this.#phase === 'in-sync' && !inSync && this.#cutover === null) {
+        this.#moveTo('catching-up', this.#bothConnected ? 'the lag grew' : 'a connection was lost');
       }
     } catch (error) {
       // the link notices a dead source by itself; a source that cannot be asked is not in sync
@@ -413,16 +459,17 @@ export class Migration {
       recovery: error.recovery,
     });
     this.#moveTo('failed', error.message);
-    void this.#letGo('failed');
+    void this.#letGo('failed', error);
   }
 
   /** Ends link and feed and gives the target back. The checkpoint stays, unless the pair was promoted. */
-  #letGo(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
-    this.#ending ??= this.#end(how);
+  #letGo(how: 'promoted' | 'stopped' | 'failed', error?: CutoverError): Promise<void> {
+    this.#ending ??= this.#end(how, error);
     return this.#ending;
   }
 
-  async #end(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
+  async #end(how: 'promoted' | 'stopped' | 'failed', error?: CutoverError): Promise<void> {
+    if (error !== undefined) await this.#callOffCutover(error);
     this.#endedAt = performance.now();
     for (const timer of this.#timers) clearInterval(timer);
     this.#emit({ event: 'progress', ...this.snapshot() });
@@ -474,6 +521,15 @@ export class Migration {
     this.#ports.phaseChanged(to);
   }
 
+  /** A condition that lasts is found anew with each retry: it is said once, and again after a while. */
+  #noteWaiting(reason: string): void {
+    const last = this.#lastWaiting;
+    const now = performance.now();
+    if (last !== null && last.reason === reason && now - last.atMs < SAME_NOTE_MS) return;
+    this.#lastWaiting = { reason, atMs: now };
+    this.#note(reason);
+  }
+
   #note(message: string): void {
     this.#emit({ event: 'note', pair: this.pair.name, message: printable(message, 600) });
   }
@@ -517,8 +573,16 @@ export class Migration {
   }
 }
 
-function notNow(what: string, phase: Phase): PreflightError {
-  return new PreflightError(`cannot ${what} while the pair is ${phase}`, {
+function calledOff(reason: string): TargetError {
+  return new TargetError(`the cutover was called off: ${reason}`, {
+    code: 'cutover-called-off',
+    hint: 'nothing is to be done: it was undone',
+    recovery: 'none',
+  });
+}
+
+function notNow(what: string, state: string): PreflightError {
+  return new PreflightError(`cannot ${what} while the pair is ${state}`, {
     code: 'not-now',
     hint: 'wait until the pair is in sync',
   });

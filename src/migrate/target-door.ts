@@ -5,9 +5,10 @@
  */
 import type { Socket } from 'node:net';
 import { dial } from '../client/dial.ts';
+import { ReplyError } from '../client/reply-error.ts';
 import type { ServerSession } from '../client/session.ts';
 import { addressOf, type Endpoint } from '../core/endpoint.ts';
-import { EXIT, TargetError } from '../core/errors.ts';
+import { CutoverError, EXIT, TargetError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import { encodeCommand } from '../resp/encode.ts';
 import {
@@ -18,40 +19,68 @@ import {
 } from '../target/write/checkpoint.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** For each line of the greeting; a target that is merely slow is dialled again. */
+const GREETING_TIMEOUT_MS = 30_000;
+
+/** As whom to write to the target. */
+export interface TargetAccess {
+  /** The target with the credentials to write as. */
+  readonly endpoint: Endpoint;
+  /** An ordinary connection with the same credentials. */
+  readonly session: ServerSession;
+  /** Makes these credentials valid again on a target that forgot them; false where that cannot be done. */
+  regain(): Promise<boolean>;
+}
+
+/** The writer's new connection, and what the target holds now that nobody else writes. */
+export interface Entrance {
+  readonly socket: Socket;
+  readonly checkpoint: Checkpoint | null;
+  /** Whether it is still the process that the copy began with. */
+  readonly sameProcess: boolean;
+}
 
 export class TargetDoor {
-  readonly #endpoint: Endpoint;
-  readonly #session: ServerSession;
+  readonly #access: TargetAccess;
   readonly #clientName: string;
   /** Process of the target when the copy began: a restart in the middle of it may have lost keys. */
   #runId: string | null = null;
 
-  /**
-   * @param endpoint the target with the credentials to write as
-   * @param session an ordinary connection with the same credentials
-   */
-  constructor(endpoint: Endpoint, session: ServerSession, run: string) {
-    this.#endpoint = endpoint;
-    this.#session = session;
+  constructor(access: TargetAccess, run: string) {
+    this.#access = access;
     this.#clientName = `redis-cutover-writer-${run}`;
   }
 
-  /** @throws TargetError; recovery `reconnect` where trying again may help */
-  async dial(signal: AbortSignal): Promise<Socket> {
-    await this.#endPredecessors();
-    const socket = await dial(this.#endpoint, 'target', { connectTimeoutMs: CONNECT_TIMEOUT_MS, signal });
+  /**
+   * The socket comes last and is handed over in the same breath: nothing of it can be missed.
+   * @throws TargetError, ReplyError; recovery `reconnect` where trying again may help
+   */
+  async enter(signal: AbortSignal): Promise<Entrance> {
+    await this.endWriters();
+    const { session } = this.#access;
+    const checkpoint = parseCheckpoint(await session.call('HGETALL', CHECKPOINT_KEY));
+    const { runId } = await session.info('server');
+    const sameProcess = runId !== null && runId === this.#runId;
+    return { socket: await this.#dial(signal), checkpoint, sameProcess };
+  }
+
+  async #dial(signal: AbortSignal): Promise<Socket> {
+    const { endpoint } = this.#access;
+    const socket = await dial(endpoint, 'target', { connectTimeoutMs: CONNECT_TIMEOUT_MS, signal });
     try {
-      const { username, password } = this.#endpoint;
+      const { username, password } = endpoint;
       if (password !== null) {
         const words = username === null ? ['AUTH', password.reveal()] : ['AUTH', username, password.reveal()];
         const line = await ask(socket, words);
         if (line.startsWith('-') && !/no password is set|without any password/i.test(line)) {
           throw new TargetError(
-            `the target ${addressOf(this.#endpoint)} refuses the credentials: ${printable(line.slice(1))}`,
+            `the target ${addressOf(endpoint)} refuses the credentials: ${printable(line.slice(1))}`,
             {
               code: 'target-auth',
               hint: 'check user and password of the target; was the user of the run removed?',
               exitCode: EXIT.auth,
+              // the next attempt finds out whether the user can be made again, see endWriters()
+              recovery: 'reconnect',
             },
           );
         }
@@ -62,37 +91,41 @@ export class TargetDoor {
       await ask(socket, ['CLIENT', 'NO-TOUCH', 'ON']);
       return socket;
     } catch (error) {
-      socket.destroy();
+      // a dying socket may fail once more, with nobody left who listens
+      socket.on('error', () => undefined).destroy();
       throw error;
     }
   }
 
-  /** The checkpoint on the target, and whether it is still the process that the copy began with. */
-  async look(): Promise<{ checkpoint: Checkpoint | null; sameProcess: boolean }> {
-    const checkpoint = parseCheckpoint(await this.#session.call('HGETALL', CHECKPOINT_KEY));
-    const { runId } = await this.#session.info('server');
-    return { checkpoint, sameProcess: runId !== null && runId === this.#runId };
-  }
-
   /** Notes that a copy begins: until it is complete the target must be loaded again. */
   async beginCopy(run: string): Promise<void> {
-    this.#runId = (await this.#session.info('server')).runId;
+    const { session } = this.#access;
+    this.#runId = (await session.info('server')).runId;
     const checkpoint: Checkpoint = { replid: '0'.repeat(40), offset: 0, db: 0, run, phase: 'snapshot' };
-    await this.#session.call('DEL', CHECKPOINT_KEY);
-    await this.#session.call('HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
+    await session.call('DEL', CHECKPOINT_KEY);
+    await session.call('HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
   }
 
   async removeCheckpoint(): Promise<void> {
-    await this.#session.call('DEL', CHECKPOINT_KEY);
+    await this.#access.session.call('DEL', CHECKPOINT_KEY);
   }
 
-  async #endPredecessors(): Promise<void> {
-    const list = await this.#session.call('CLIENT', 'LIST');
+  /** Ends connections of ours that still write, on the target's side too: what they hold is not executed any more. */
+  async endWriters(): Promise<void> {
+    const { session } = this.#access;
+    const list = await session.call('CLIENT', 'LIST').catch(async (error: unknown) => {
+      const forgotten = error instanceof CutoverError && error.code === 'target-auth';
+      if (!forgotten || !(await this.#access.regain())) throw error;
+      return session.call('CLIENT', 'LIST');
+    });
     for (const line of String(list).split('\n')) {
       if (!line.includes(` name=${this.#clientName} `)) continue;
       const address = / addr=(\S+)/.exec(line)?.[1];
-      // gone meanwhile: "No such client", just as well
-      if (address !== undefined) await this.#session.call('CLIENT', 'KILL', address).catch(() => undefined);
+      if (address === undefined) continue;
+      await session.call('CLIENT', 'KILL', address).catch((error: unknown) => {
+        // gone meanwhile is just as well
+        if (!(error instanceof ReplyError && /no such client/i.test(error.reply))) throw error;
+      });
     }
   }
 }
@@ -102,7 +135,8 @@ function ask(socket: Socket, words: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     const finish = (act: () => void): void => {
-      socket.off('data', data).off('close', closed).off('error', failed);
+      clearTimeout(timer);
+      socket.off('data', data).off('close', failed).off('error', failed);
       act();
     };
     const data = (chunk: Buffer): void => {
@@ -111,8 +145,8 @@ function ask(socket: Socket, words: readonly string[]): Promise<string> {
       if (end >= 0) finish(() => resolve(text.slice(0, end)));
     };
     const failed = (): void => finish(() => reject(lostWhileGreeting()));
-    const closed = failed;
-    socket.on('data', data).on('close', closed).on('error', failed);
+    const timer = setTimeout(failed, GREETING_TIMEOUT_MS);
+    socket.on('data', data).on('close', failed).on('error', failed);
     socket.write(encodeCommand(words));
   });
 }

@@ -21,6 +21,7 @@ export interface HoldRequest {
   /** The operator's own session with the target: sets and lifts the fence. */
   readonly target: ServerSession;
   readonly onLost: (error: CutoverError) => void;
+  readonly note: (message: string) => void;
 }
 
 export class TargetHold {
@@ -95,10 +96,41 @@ export class TargetHold {
     return notes;
   }
 
+  /** True where applications cannot write, as far as the server can be fenced at all. */
+  get fenced(): boolean {
+    return this.#fenced;
+  }
+
   /** Undoes openGates(), for a cutover that is called off. */
   async closeGates(): Promise<void> {
+    await this.#note('target-fence', this.#fence.toJournal());
     await this.#fence.set();
     this.#fenced = true;
+  }
+
+  /**
+   * For a target that does not know our user any more: ACL changes live in its memory, a restart (or ACL LOAD) loses
+   * them. Sets the fence again, makes the same user again and renews the lease. The user comes last but one: whoever
+   * finds it there may rely on the fence. False where there is no user of ours that could be missing.
+   */
+  async regain(): Promise<boolean> {
+    const password = this.endpoint.password;
+    if (!this.#ownUser || this.#released || password === null) return false;
+    const { target, facts, folder, note } = this.#request;
+    if (this.#fenced) await this.#fence.set();
+    await createRunUser(target, facts.target, folder.run.runId, password);
+    note(
+      this.#fenced
+        ? 'the target had forgotten our user and the fence (was it restarted?): both are set again; others could write meanwhile'
+        : 'the target had forgotten our user (was it restarted?): it was made again',
+    );
+    await this.#lease.renew();
+    return true;
+  }
+
+  /** Makes sure that no other run has taken the target. Throws PreflightError `target-lease`. */
+  async renewLease(): Promise<void> {
+    await this.#lease.renew();
   }
 
   /** Gives the target back: fence lifted, lease and run user removed. May be called again. Returns notes for people. */
@@ -116,8 +148,8 @@ export class TargetHold {
     return notes;
   }
 
-  async #note(kind: string): Promise<void> {
-    await this.#request.folder.append({ kind, pair: this.#request.pair.name, data: null }, 'durable');
+  async #note(kind: string, data: unknown = null): Promise<void> {
+    await this.#request.folder.append({ kind, pair: this.#request.pair.name, data }, 'durable');
   }
 }
 

@@ -8,9 +8,10 @@
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ReplyError } from '../client/reply-error.ts';
 import {
+  assertNever,
   type CutoverError,
-  InvariantError,
   RdbFormatError,
   TargetError,
   toCutoverError,
@@ -31,12 +32,14 @@ import { judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
 import { ActionTable } from '../target/write/stream-rules.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
-import type { TargetDoor } from './target-door.ts';
+import type { Entrance, TargetDoor } from './target-door.ts';
 
 /** What a migration wants to hear from its feed. */
 export interface FeedListener {
-  /** A full copy begins: empty the target of what an earlier one left, or throw where that must not be done. */
-  prepareCopy(): Promise<void>;
+  /** A full copy begins; throws where it must not be taken. */
+  copyBegins(): void;
+  /** Empties the target of what an earlier copy left. Called again where the target was lost in the middle of it. */
+  prepareTarget(): Promise<void>;
   /** Every entry of the snapshot is on the target; the stream follows. */
   snapshotLoaded(): void;
   /** What is waited for, for people; null: nothing. */
@@ -66,13 +69,15 @@ export interface FeedSettings {
 }
 
 type Stage =
-  /** No copy has begun. */
+  /** There is no copy, or the target has lost it: the source is to be asked for one. */
   | { readonly kind: 'idle' }
   | {
       readonly kind: 'snapshot';
       readonly reader: RdbReader;
       readonly framing: Framing;
       position: ReplicationPosition | null;
+      /** False until the target is ready to be filled; what comes until then waits in the spool. */
+      prepared: boolean;
     }
   /** The snapshot is read and sent, its answers are awaited. */
   | {
@@ -82,9 +87,19 @@ type Stage =
       position: ReplicationPosition | null;
       readonly streamStart: number;
     }
-  | { readonly kind: 'stream' };
+  | { readonly kind: 'stream' }
+  /**
+   * The target has lost more of its tail than the spool still holds: the source is to be asked for it. `asked` is
+   * true once it was: an answer to an earlier question does not count.
+   */
+  | { readonly kind: 'back'; readonly checkpoint: Checkpoint; asked: boolean };
 
 const RETRY_MS = [200, 500, 1000, 2000] as const;
+/**
+ * Bytes made for the target before the event loop gets its turn: blocks come back to their pool, acknowledgements go
+ * out, and replies come in only then.
+ */
+const TURN_BYTES = 4 << 20;
 /** A target that answers nothing for this long, with commands waiting, counts as dead. */
 const TARGET_SILENCE_MS = 60_000;
 /** A history that nobody named: behind SYNC from a server before 4.0. No partial resync is possible. */
@@ -106,13 +121,13 @@ export class WriteFeed implements LinkSink, ReplyListener {
   /** Offset of everything that the target has. */
   #applied = -1;
   #appliedPosition = 0;
-  #waiters: { readonly offset: number; readonly resolve: () => void }[] = [];
-  /** Where the link must go on instead of behind what was received: the target has lost its tail. */
-  #goBackTo: Checkpoint | null = null;
+  #waiters: Waiter[] = [];
   #auxDb = 0;
   #auxPosition: { replid?: string; offset?: number } = {};
-  #finishing: (() => void) | null = null;
+  #finishing: Waiter | null = null;
   #finished = false;
+  /** Why there will be nothing more. */
+  #closedBy: CutoverError | null = null;
   #retries = 0;
   #recovering = false;
   /** Position from which the snapshot must be sent again. */
@@ -193,25 +208,29 @@ export class WriteFeed implements LinkSink, ReplyListener {
     return this.#applied;
   }
 
-  /** Resolves as soon as everything up to `offset` is on the target. */
+  /** True while commands can go to the target. */
+  get connected(): boolean {
+    return this.#connection !== null;
+  }
+
+  /** Resolves as soon as everything up to `offset` is on the target; rejects when the feed ends before. */
   whenApplied(offset: number): Promise<void> {
-    if (this.#applied >= offset) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push({ offset, resolve }));
+    return new Promise((resolve, reject) => {
+      if (this.#closedBy !== null) reject(this.#closedBy);
+      else if (this.#applied >= offset) resolve();
+      else this.#waiters.push({ offset, resolve, reject });
+    });
   }
 
   // ---- life ----------------------------------------------------------------------------------------------
 
-  /** Opens the connection to the target; goes on from `checkpoint` where one is given (resume). */
-  async open(checkpoint: Checkpoint | null): Promise<void> {
-    this.#goBackTo = checkpoint;
-    this.#connection = new TargetConnection(await this.#door.dial(this.#signal), this);
-  }
-
   /** Once a second: heartbeat of the target, and a checkpoint where only PINGs have come for a while. */
   tick(now: number): void {
     const connection = this.#connection;
-    if (connection === null) return;
-    if (connection.unanswered > 0 && now - this.#lastReplyAt > TARGET_SILENCE_MS) {
+    if (connection === null || this.#halted) return;
+    // the silence that counts begins with a question
+    if (connection.unanswered === 0) this.#lastReplyAt = now;
+    if (now - this.#lastReplyAt > TARGET_SILENCE_MS) {
       connection.close();
       this.lost(
         new TargetError(`the target has answered nothing for ${TARGET_SILENCE_MS / 1000} s`, {
@@ -229,27 +248,48 @@ export class WriteFeed implements LinkSink, ReplyListener {
     }
   }
 
-  /** Lets what is under way end, begins nothing new, and resolves when the target has answered all. */
-  finish(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#finishing = resolve;
+  /**
+   * Replays up to `offset` and to the end of the transaction there, begins nothing new behind it, and resolves when
+   * the target has answered all; rejects when the feed ends before. The target may be lost and come back meanwhile,
+   * also with an older state: `offset` is reached again before this resolves.
+   */
+  finish(offset: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closedBy !== null) {
+        reject(this.#closedBy);
+        return;
+      }
+      this.#finishing = { offset, resolve, reject };
       this.#pump();
     });
   }
 
   /** Undoes finish(): the stream goes on. */
   goOn(): void {
+    if (this.#closedBy !== null) return;
     this.#finishing = null;
     this.#finished = false;
-    this.#pump();
+    if (this.#connection === null) this.#recover(null);
+    else this.#pump();
   }
 
   close(): void {
-    this.#finished = true;
-    this.#connection?.close();
-    this.#connection = null;
-    for (const waiter of this.#waiters) waiter.resolve();
+    this.#end(
+      new TargetError('the pair was stopped', {
+        code: 'stopped',
+        hint: 'nothing is to be done: what was begun is undone',
+        recovery: 'none',
+      }),
+    );
+  }
+
+  #end(reason: CutoverError): void {
+    this.#closedBy ??= reason;
+    this.#drop();
+    for (const waiter of this.#waiters) waiter.reject(this.#closedBy);
     this.#waiters = [];
+    this.#finishing?.reject(this.#closedBy);
+    this.#finishing = null;
   }
 
   // ---- LinkSink: what the source sends -------------------------------------------------------------------
@@ -269,23 +309,26 @@ export class WriteFeed implements LinkSink, ReplyListener {
   }
 
   async resumePosition(): Promise<ReplicationPosition | null> {
-    if (this.#goBackTo !== null) return this.#goBackTo;
     const stage = this.#stage;
-    if (stage.kind === 'idle') return null;
-    if (stage.kind === 'stream') return this.#received();
-    // what the snapshot's end is may be known only after all that was received has been read
-    while (this.#stage === stage && !this.#signal.aborted && this.#starvedAt !== this.#spool.end) {
+    // where a snapshot without a length ends is known only after all that was received has been read
+    while (
+      stage.kind === 'snapshot' &&
+      stage.framing.kind === 'mark' &&
+      this.#stage === stage &&
+      !this.#signal.aborted &&
+      this.#starvedAt !== this.#spool.end
+    ) {
       await delay(20);
     }
-    return this.#received();
+    if (this.#stage.kind !== 'back') return this.#received();
+    this.#stage.asked = true;
+    return this.#stage.checkpoint;
   }
 
+  /** Never waits for the target: what the source sends from now on goes to the spool until the target is ready. */
   async fullResync(position: ReplicationPosition | null, framing: Framing): Promise<void> {
-    this.#stage = { kind: 'idle' };
-    this.#connection?.close();
-    this.#connection = null;
-    this.#goBackTo = null;
-    await this.#listener.prepareCopy();
+    this.#listener.copyBegins();
+    this.#drop();
     this.#spool.reset();
     this.#starvedAt = -1;
     this.#auxDb = 0;
@@ -296,30 +339,46 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#snapshotBytes = 0;
     this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
     this.#keys = 0;
-    this.#connection = new TargetConnection(await this.#door.dial(this.#signal), this);
-    this.#lastReplyAt = Date.now();
-    this.#snapshot.attach(this.#connection);
-    this.#stage = { kind: 'snapshot', reader: new RdbReader(this.#snapshot), framing, position };
+    const reader = new RdbReader(this.#snapshot);
+    this.#stage = { kind: 'snapshot', reader, framing, position, prepared: false };
+    this.#listener.waiting(null);
+    this.#recover(null);
   }
 
   continued(replid: string | null): void {
-    const checkpoint = this.#goBackTo;
-    if (checkpoint !== null) {
-      this.#goBackTo = null;
-      this.#spool.reset();
-      this.#starvedAt = -1;
-      this.#stage = { kind: 'stream' };
-      this.#applied = checkpoint.offset;
-      this.#appliedPosition = 0;
-      this.#attachStream(0, { ...checkpoint, replid: replid ?? checkpoint.replid });
-      this.#listener.snapshotLoaded();
-    } else if (replid !== null) {
-      if (this.#stage.kind === 'stream') this.#stream.renameHistory(replid);
-      else if (this.#stage.kind !== 'idle' && this.#stage.position !== null) {
-        this.#stage.position = { replid, offset: this.#stage.position.offset };
+    const stage = this.#stage;
+    switch (stage.kind) {
+      case 'idle':
+        // the copy was lost after the question had been put
+        this.#listener.redial();
+        return;
+      case 'back': {
+        const { checkpoint, asked } = stage;
+        if (!asked) {
+          this.#listener.redial();
+          return;
+        }
+        this.#spool.reset();
+        this.#starvedAt = -1;
+        this.#stage = { kind: 'stream' };
+        this.#appliedPosition = 0;
+        this.#stream.attach(null, 0, { ...checkpoint, replid: replid ?? checkpoint.replid });
+        this.#recover(null);
+        break;
       }
+      case 'stream':
+        if (replid !== null) this.#stream.renameHistory(replid);
+        break;
+      case 'snapshot':
+      case 'answers':
+        if (replid !== null && stage.position !== null) {
+          stage.position = { replid, offset: stage.position.offset };
+        }
+        break;
+      default:
+        assertNever(stage);
     }
-    this.#listener.waiting(null);
+    if (this.connected) this.#listener.waiting(null);
   }
 
   interrupted(error: CutoverError): void {
@@ -356,7 +415,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
   // ---- the pump ------------------------------------------------------------------------------------------
 
   #pump(): void {
-    if (this.#pumping || this.#finished) return;
+    if (this.#pumping || this.#finished || this.#closedBy !== null) return;
     this.#pumping = true;
     try {
       if (this.#stage.kind === 'snapshot') this.#pumpSnapshot(this.#stage);
@@ -374,7 +433,12 @@ export class WriteFeed implements LinkSink, ReplyListener {
     if (connection === null) return;
     const { reader, framing } = stage;
     const spool = this.#spool;
+    const enough = connection.out.totalBytes + TURN_BYTES;
     while (!reader.done && !connection.full && this.#starvedAt !== spool.end) {
+      if (connection.out.totalBytes > enough) {
+        setImmediate(() => this.#pump());
+        break;
+      }
       const available = spool.end - reader.position;
       if (available === 0) {
         this.#starvedAt = spool.end;
@@ -422,7 +486,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#stage = { kind: 'stream' };
     this.#appliedPosition = stage.streamStart;
     this.#spool.release(stage.streamStart);
-    this.#attachStream(stage.streamStart, { ...position, db: this.#auxDb });
+    this.#stream.attach(connection, stage.streamStart, { ...position, db: this.#auxDb });
     this.#setApplied(position.offset);
     // the target is complete only now: from here on it need not be loaded again
     this.#stream.writeCheckpoint();
@@ -434,8 +498,13 @@ export class WriteFeed implements LinkSink, ReplyListener {
     if (connection === null) return;
     const stream = this.#stream;
     const spool = this.#spool;
-    // once finishing, only what leads to the end of a transaction of the source
-    while (this.#finishing === null || stream.midway) {
+    const enough = connection.out.totalBytes + TURN_BYTES;
+    const last = this.#finishing?.offset ?? Number.POSITIVE_INFINITY;
+    while (stream.midway || stream.offsetAt(stream.position) < last) {
+      if (connection.out.totalBytes > enough) {
+        setImmediate(() => this.#pump());
+        return;
+      }
       const available = spool.end - stream.position;
       if (available === 0) break;
       const view = spool.view(stream.position, stream.want);
@@ -444,23 +513,19 @@ export class WriteFeed implements LinkSink, ReplyListener {
       if (stream.want <= view.length || view.length === available) break;
     }
     stream.settle();
-    if (this.#finishing !== null && stream.idle) {
-      const resolve = this.#finishing;
+    const finishing = this.#finishing;
+    if (finishing !== null && stream.idle && this.#applied >= finishing.offset) {
       this.#finishing = null;
       this.#finished = true;
-      resolve();
+      finishing.resolve();
     }
-  }
-
-  #attachStream(position: number, place: { replid: string; offset: number; db: number }): void {
-    if (this.#connection === null) throw new InvariantError('the stream has nowhere to go');
-    this.#stream.attach(this.#connection, position, place);
   }
 
   #streamApplied(position: number): void {
     this.#retries = 0;
     this.#appliedPosition = position;
-    this.#spool.release(position);
+    // not what only moved the offset (PING): a retry begins at the last checkpoint
+    this.#spool.release(this.#stream.checkpointed);
     this.#setApplied(this.#stream.offsetAt(position));
   }
 
@@ -477,6 +542,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
     const stage = this.#stage;
     switch (stage.kind) {
       case 'idle':
+      case 'back':
         return null;
       case 'stream': {
         const replid = this.#stream.replid;
@@ -514,8 +580,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
 
   #rejected(position: number, line: string, verdict: ReplyVerdict): void {
     const where = this.#stage.kind === 'stream' ? this.#commandAt(position) : this.#entryAt(position);
-    this.#connection?.close();
-    this.#connection = null;
+    this.#drop();
     if (verdict === 'fatal') {
       this.#fail(
         new TargetError(`the target refuses ${where.command} of key ${where.keyDigest}: ${printable(line)}`, {
@@ -532,52 +597,75 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#recover(`the target answers ${printable(line, 80)}: ${retryHint(line)}`);
   }
 
-  /** A new connection, the checkpoint read back, and on from there; again and again until it works. */
-  #recover(reason: string): void {
+  /**
+   * A new connection, the checkpoint read back, and on from there; again and again until it works.
+   * @param reason what went wrong, for people; null: nothing did, begin at once
+   */
+  #recover(reason: string | null): void {
     this.#connection = null;
-    if (this.#recovering || this.#finished || this.#signal.aborted) return;
+    if (reason !== null) this.#listener.waiting(reason);
+    if (this.#recovering || this.#halted) return;
     this.#recovering = true;
-    this.#listener.waiting(reason);
-    void this.#reconnect()
-      .catch((error: unknown) => this.#fail(toCutoverError(error)))
-      .finally(() => {
-        this.#recovering = false;
-      });
+    void this.#reconnect(reason !== null).catch((error: unknown) => {
+      this.#recovering = false;
+      this.#fail(toCutoverError(error));
+    });
   }
 
-  async #reconnect(): Promise<void> {
-    while (!this.#signal.aborted && !this.#finished) {
-      await delay(RETRY_MS[Math.min(this.#retries++, RETRY_MS.length - 1)]);
+  get #halted(): boolean {
+    return this.#finished || this.#closedBy !== null || this.#signal.aborted;
+  }
+
+  async #reconnect(pauseFirst: boolean): Promise<void> {
+    for (let pause = pauseFirst; !this.#halted; pause = true) {
+      if (pause) {
+        const ms = RETRY_MS[Math.min(this.#retries++, RETRY_MS.length - 1)];
+        await delay(ms, undefined, { signal: this.#signal }).catch(() => undefined);
+      }
+      const stage = this.#stage;
+      // the source's turn: what it answers leads here again
+      if (stage.kind === 'idle' || stage.kind === 'back' || this.#halted) break;
       try {
-        const socket = await this.#door.dial(this.#signal);
-        const found = await this.#door.look();
-        const connection = new TargetConnection(socket, this);
-        this.#lastReplyAt = Date.now();
-        if (!this.#goOnFrom(connection, found)) connection.close();
-        this.#listener.waiting(null);
+        if (stage.kind === 'snapshot' && !stage.prepared) {
+          await this.#listener.prepareTarget();
+          stage.prepared = true;
+        }
+        const entrance = await this.#door.enter(this.#signal);
+        const connection = new TargetConnection(entrance.socket, this);
+        if (this.#stage !== stage || this.#halted) {
+          // the source began another copy meanwhile
+          connection.close();
+          continue;
+        }
         this.#recovering = false;
+        this.#lastReplyAt = Date.now();
+        if (!this.#goOnFrom(connection, entrance)) connection.close();
+        this.#listener.waiting(null);
         this.#pump();
         return;
       } catch (error) {
         const classed = toCutoverError(error);
-        if (this.#signal.aborted) return;
-        if (classed.recovery !== 'reconnect') throw classed;
+        if (this.#signal.aborted) break;
+        if (!passesByItself(classed)) throw classed;
         this.#listener.waiting(`the target: ${classed.message}`);
       }
     }
+    this.#recovering = false;
+  }
+
+  #drop(): void {
+    this.#connection?.close();
+    this.#connection = null;
   }
 
   /** Compares what the target holds with what we know, and goes on from there; false: from the source's side. */
-  #goOnFrom(
-    connection: TargetConnection,
-    found: { checkpoint: Checkpoint | null; sameProcess: boolean },
-  ): boolean {
+  #goOnFrom(connection: TargetConnection, found: Entrance): boolean {
     const stage = this.#stage;
     const { checkpoint } = found;
     const ours = checkpoint !== null && checkpoint.run === this.#settings.run;
     switch (stage.kind) {
       case 'idle':
-        // a full copy is being prepared and brings its own connection
+      case 'back':
         return false;
       case 'snapshot':
       case 'answers':
@@ -587,6 +675,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
           reader: stage.reader,
           framing: stage.framing,
           position: stage.position,
+          prepared: true,
         };
         this.#starvedAt = -1;
         stage.reader.rewind(this.#snapshotRetryFrom);
@@ -599,16 +688,18 @@ export class WriteFeed implements LinkSink, ReplyListener {
         if (position >= this.#spool.start && position <= this.#spool.end) {
           this.#connection = connection;
           this.#appliedPosition = position;
-          this.#attachStream(position, { ...checkpoint, replid: this.#stream.replid });
+          this.#stream.attach(connection, position, { ...checkpoint, replid: this.#stream.replid });
           this.#setApplied(checkpoint.offset);
           return true;
         }
         this.#listener.note('the target has lost its last seconds: they are fetched from the source again');
-        this.#connection = connection;
-        this.#goBackTo = checkpoint;
+        this.#stage = { kind: 'back', checkpoint, asked: false };
+        this.#applied = checkpoint.offset;
         this.#listener.redial();
-        return true;
+        return false;
       }
+      default:
+        assertNever(stage);
     }
     this.#listener.note('the target has lost the copy: a new one is taken');
     this.#stage = { kind: 'idle' };
@@ -646,10 +737,22 @@ export class WriteFeed implements LinkSink, ReplyListener {
   }
 
   #fail(error: CutoverError): void {
-    if (this.#finished) return;
-    this.close();
+    if (this.#closedBy !== null) return;
+    this.#end(error);
     this.#listener.failed(error);
   }
+}
+
+interface Waiter {
+  readonly offset: number;
+  readonly resolve: () => void;
+  readonly reject: (error: CutoverError) => void;
+}
+
+/** Whether asking the target again later may help; also for the refusals that are waited out when data meet them. */
+function passesByItself(error: CutoverError): boolean {
+  if (error.recovery === 'reconnect') return true;
+  return error instanceof ReplyError && judgeReply(error.reply) === 'retry';
 }
 
 /** Twelve hex digits of SHA-1: enough to find the key again, says nothing of it. */

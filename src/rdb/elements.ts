@@ -9,11 +9,14 @@ import { forEachZiplist } from './encodings/ziplist.ts';
 import { LzfStream } from './lzf.ts';
 import { TYPE } from './opcodes.ts';
 import type { ElementKind, RdbSink } from './sink.ts';
-import { lengthResult, readLength, readPlainLength, stringBodyLength } from './skip.ts';
+import { lengthResult, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
 import { checkLzfRatio, decodeString, integerText, lzfHeader } from './strings.ts';
 
 /** Elements above this are passed on in pieces. */
 const BIG_ELEMENT_BYTES = 1 << 20;
+
+/** Compressed bytes taken at a time; LZF makes at most 88 times as much of them. */
+const INFLATE_STEP_BYTES = 8 * 1024;
 
 /** What one item of the type looks like. */
 type Layout = 'strings' | 'memberTextScore' | 'memberScore' | 'ziplistNode' | 'taggedNode';
@@ -74,10 +77,17 @@ export class ElementReader {
     }
     while (!this.done) {
       if (this.#pending > 0) {
-        const piece = Math.min(this.#pending, end - pos);
+        const inflating = this.#inflate !== null;
+        const piece = Math.min(
+          this.#pending,
+          end - pos,
+          inflating ? INFLATE_STEP_BYTES : Number.POSITIVE_INFINITY,
+        );
         if (piece === 0) return pos;
         this.#passOn(buf, pos, pos + piece);
         pos += piece;
+        // a little goes in, a lot may come out: the caller looks whether there is room for more
+        if (inflating) return pos;
         continue;
       }
       const next = this.#item(buf, pos, end, base);
@@ -119,7 +129,7 @@ export class ElementReader {
 
   /** One string; a big one is announced here and passed on by run(). */
   #string(buf: Buffer, pos: number, end: number, base: number): number {
-    const length = readLength(buf, pos, end);
+    const length = readStringLength(buf, pos, end, base);
     if (length < 0) return -1;
     const body = lengthResult.next;
     if (!lengthResult.special) {

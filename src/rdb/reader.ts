@@ -100,11 +100,11 @@ export class RdbReader {
     return this.#state.kind === 'opcodes' ? this.position : Math.min(this.#entry.start, this.position);
   }
 
-  /** Goes back to the start of an entry (RdbEntry.start) or of a function. */
+  /** Goes back to the start of an entry (RdbEntry.start), of an AUX field or a function, or of the file. */
   rewind(start: number): void {
     while (this.#dbStarts.length > 1 && this.#dbStarts.at(-1)!.pos > start) this.#dbStarts.pop();
     this.#db = this.#dbStarts.at(-1)!.db;
-    this.#state = OPCODES;
+    this.#state = start === 0 ? { kind: 'magic' } : OPCODES;
     this.position = start;
     this.want = 1;
   }
@@ -314,7 +314,7 @@ export class RdbReader {
         const name = decodeString(buf, pos + 1, end, base);
         const value = name === null ? null : decodeString(buf, name.next, end, base);
         if (name === null || value === null) return -1;
-        this.#sink.aux(name.bytes.toString('latin1'), Buffer.from(value.bytes));
+        this.#sink.aux(base + pos, name.bytes.toString('latin1'), Buffer.from(value.bytes));
         return value.next;
       }
       default: {

@@ -23,7 +23,7 @@ export type ElementKind = 'list' | 'set' | 'zset' | 'hash';
 
 export interface RdbSink {
   header(family: RdbFamily, version: number): void;
-  aux(name: string, value: Buffer): void;
+  aux(start: number, name: string, value: Buffer): void;
   resizeDb(keys: number, expires: number): void;
   /** Source code of a function library, beginning `#!`. */
   functionLibrary(start: number, code: Buffer): void;

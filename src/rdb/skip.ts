@@ -144,6 +144,18 @@ export function readLength(buf: Buffer, at: number, end: number): number {
 }
 
 const INT_BYTES = [1, 2, 4] as const;
+/** Far above any server's limit: waiting for the end of such a string would be waiting forever. */
+const LONGEST_STRING = 2 ** 40;
+
+/**
+ * readLength where a string begins.
+ * @throws RdbFormatError for a length that no string has
+ */
+export function readStringLength(buf: Buffer, at: number, end: number, base: number): number {
+  const length = readLength(buf, at, end);
+  if (length > LONGEST_STRING) throw new RdbFormatError(`a string of ${length} bytes`, base + at);
+  return length;
+}
 
 /**
  * Body bytes of a string whose header starts at `at`; `lengthResult.next` is where the body begins. -1 where
@@ -151,7 +163,7 @@ const INT_BYTES = [1, 2, 4] as const;
  * @throws RdbFormatError for an unknown encoding
  */
 export function stringBodyLength(buf: Buffer, at: number, end: number, base: number): number {
-  const length = readLength(buf, at, end);
+  const length = readStringLength(buf, at, end, base);
   if (length < 0 || !lengthResult.special) return length;
   if (length < 3) return INT_BYTES[length]!;
   if (length !== 3) throw new RdbFormatError(`unknown string encoding ${length}`, base + at);

@@ -2,7 +2,7 @@
 import { RdbFormatError } from '../core/errors.ts';
 import { lzfDecompress } from './lzf.ts';
 import { OP } from './opcodes.ts';
-import { lengthResult, readLength, readPlainLength } from './skip.ts';
+import { lengthResult, readLength, readPlainLength, readStringLength } from './skip.ts';
 
 /** Text of an int-encoded string. */
 export function integerText(buf: Buffer, at: number, encoding: number): string {
@@ -21,7 +21,7 @@ export interface DecodedString {
  * @param base RDB offset of buf[0], for errors
  */
 export function decodeString(buf: Buffer, at: number, end: number, base: number): DecodedString | null {
-  const length = readLength(buf, at, end);
+  const length = readStringLength(buf, at, end, base);
   if (length < 0) return null;
   const body = lengthResult.next;
   if (!lengthResult.special) {

@@ -5,6 +5,8 @@
 import { encodeCommand } from './encode.ts';
 
 const BLOCK_BYTES = 256 * 1024;
+/** As many as one turn of the event loop fills before their bytes are known to be gone. */
+const MOST_FREE_BLOCKS = 20;
 /** Below this a byte loop beats the call into the runtime's copy. */
 const LOOP_BYTES = 40;
 
@@ -50,11 +52,11 @@ export class CommandBuffer {
 
   /** A non-negative safe integer as a bulk string. */
   bulkNumber(value: number): void {
-    const text = String(value);
-    this.bulkHeader(text.length);
-    this.#reserve(text.length + 2);
-    this.#at += this.#block.write(text, this.#at, 'latin1');
-    this.crlf();
+    this.bulkHeader(digitCount(value));
+    this.#reserve(18);
+    this.#digits(value);
+    this.#block[this.#at++] = 13;
+    this.#block[this.#at++] = 10;
   }
 
   /** Bytes that are RESP already. */
@@ -92,7 +94,7 @@ export class CommandBuffer {
     this.#block = this.#free.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
     this.#at = 0;
     this.#flushBlock(block.subarray(0, length), () => {
-      if (this.#free.length < 8) this.#free.push(block);
+      if (this.#free.length < MOST_FREE_BLOCKS) this.#free.push(block);
     });
   }
 
@@ -102,27 +104,41 @@ export class CommandBuffer {
 
   #header(marker: number, value: number): void {
     this.#reserve(20);
-    const block = this.#block;
-    let at = this.#at;
-    block[at++] = marker;
-    if (value < 10) {
-      block[at++] = 48 + value;
-    } else if (value < 100) {
-      const tens = (value / 10) | 0;
-      block[at++] = 48 + tens;
-      block[at++] = 48 + value - tens * 10;
-    } else if (value < 1000) {
-      const hundreds = (value / 100) | 0;
-      const rest = value - hundreds * 100;
-      const tens = (rest / 10) | 0;
-      block[at++] = 48 + hundreds;
-      block[at++] = 48 + tens;
-      block[at++] = 48 + rest - tens * 10;
-    } else {
-      at += block.write(String(value), at, 'latin1');
-    }
-    block[at++] = 13;
-    block[at++] = 10;
-    this.#at = at;
+    this.#block[this.#at++] = marker;
+    this.#digits(value);
+    this.#block[this.#at++] = 13;
+    this.#block[this.#at++] = 10;
   }
+
+  /** The decimal digits of a non-negative safe integer; there is room for them. */
+  #digits(value: number): void {
+    if (value >= SPLIT) {
+      // in two halves, each of which is a small integer to the engine
+      const high = Math.floor(value / SPLIT);
+      this.#digits(high);
+      this.#padded(value - high * SPLIT, SPLIT_DIGITS);
+      return;
+    }
+    this.#padded(value, digitCount(value));
+  }
+
+  #padded(value: number, digits: number): void {
+    const block = this.#block;
+    let rest = value | 0;
+    for (let at = this.#at + digits - 1; at >= this.#at; at--) {
+      const next = (rest / 10) | 0;
+      block[at] = 48 + rest - next * 10;
+      rest = next;
+    }
+    this.#at += digits;
+  }
+}
+
+const SPLIT = 1e8;
+const SPLIT_DIGITS = 8;
+
+function digitCount(value: number): number {
+  let digits = 1;
+  for (let limit = 10; value >= limit; limit *= 10) digits++;
+  return digits;
 }

@@ -13,6 +13,8 @@ export const frame = {
   inline: false,
   /** After a scan that came to -1: bytes from the command's start that are needed at least. */
   needed: 0,
+  /** After scanArgument(): where the argument's bytes begin. */
+  bodyStart: 0,
 };
 
 const STAR = 0x2a;
@@ -23,6 +25,8 @@ const LONGEST_HEADER = 32;
 const LONGEST_INLINE = 64 * 1024;
 const MOST_ARGUMENTS = 2 ** 31;
 const LONGEST_ARGUMENT = 2 ** 40;
+/** Far above any command's name, which has to be in view before anything is done with the command. */
+const LONGEST_NAME = 1024;
 
 let numberEnd = 0;
 
@@ -41,13 +45,11 @@ export function scanCommand(buf: Buffer, pos: number, end: number, base: number)
   frame.argumentCount = count;
   let at = numberEnd;
   for (let i = 0; i < count; i++) {
-    if (at >= end) return incomplete(at + 1 - pos);
-    if (buf[at] !== DOLLAR) throw garbage(`byte ${buf[at]} where an argument should begin`, base + at);
-    const length = scanNumber(buf, at + 1, end, base);
-    if (length < 0) return incomplete(end - pos + 1);
-    if (length > LONGEST_ARGUMENT) throw garbage(`an argument of ${length} bytes`, base + at);
-    const body = numberEnd;
+    const length = scanArgument(buf, at, end, base);
+    if (length < 0) return incomplete(Math.max(at, end) + 1 - pos);
+    const body = frame.bodyStart;
     if (i === 0) {
+      if (length > LONGEST_NAME) throw garbage(`a command's name of ${length} bytes`, base + at);
       frame.nameStart = body;
       frame.nameEnd = body + length;
     }
@@ -56,6 +58,20 @@ export function scanCommand(buf: Buffer, pos: number, end: number, base: number)
     if (buf[at - 2] !== CR) throw garbage('an argument is longer than announced', base + at - 2);
   }
   return at;
+}
+
+/**
+ * The header (`$<length>`) of the argument at `pos`: the length of its body, which begins at `frame.bodyStart`; -1
+ * where bytes are missing.
+ * @throws SourceError `stream-garbage`
+ */
+export function scanArgument(buf: Buffer, pos: number, end: number, base: number): number {
+  if (pos >= end) return -1;
+  if (buf[pos] !== DOLLAR) throw garbage(`byte ${buf[pos]} where an argument should begin`, base + pos);
+  const length = scanNumber(buf, pos + 1, end, base);
+  if (length > LONGEST_ARGUMENT) throw garbage(`an argument of ${length} bytes`, base + pos);
+  frame.bodyStart = numberEnd;
+  return length;
 }
 
 /**

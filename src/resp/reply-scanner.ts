@@ -49,8 +49,9 @@ export class ReplyScanner {
       }
       if (buf[pos] === 0x2b && this.#open.length === 0) {
         // `+OK` and `+QUEUED`: nearly all that comes
-        const length = buf[pos + 1] === 0x4f ? 5 : 9;
-        if (pos + length <= end && buf[pos + length - 1] === 10) {
+        const isQueued = buf[pos + 1] === 0x51 && buf[pos + 3] === 0x45 && buf[pos + 6] === 0x44;
+        const length = isQueued ? 9 : 5;
+        if (pos + length <= end && buf[pos + length - 1] === 10 && (isQueued || buf[pos + 1] === 0x4f)) {
           this.#handler.reply(null);
           pos += length;
           continue;
@@ -132,7 +133,8 @@ function integer(buf: Buffer, start: number, end: number): number {
     if (digit < 0 || digit > 9) throw protocolError('a reply has a bad length');
     value = value * 10 + digit;
   }
-  return negative ? -value : value;
+  if (negative && value !== 1) throw protocolError('a reply has a bad length');
+  return negative ? -1 : value;
 }
 
 function protocolError(what: string): TargetError {

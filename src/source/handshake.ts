@@ -52,6 +52,8 @@ export function handshakeSteps(introduction: Introduction): HandshakeStep[] {
 
 export type StepOutcome =
   | { readonly kind: 'next' }
+  /** The server knows no REPLCONF, so no acknowledgements either: good enough for SYNC only (see judgeStep). */
+  | { readonly kind: 'no-replconf'; readonly reason: string }
   /** AUTH with a user name on a server before 6.0: again with the password alone. */
   | { readonly kind: 'auth-without-user' }
   | { readonly kind: 'retry'; readonly reason: string }
@@ -59,10 +61,14 @@ export type StepOutcome =
 
 const NEXT: StepOutcome = { kind: 'next' };
 
+/**
+ * What the answer to a step means (protocol.md 1.3). A server that refuses REPLCONF would refuse each
+ * acknowledgement, too: 7.0 closes the link at the first one (measured), older ones put the error into the stream.
+ */
 export function judgeStep(step: HandshakeStep, line: string): StepOutcome {
   if (line.startsWith('+')) return NEXT;
   if (!line.startsWith('-')) return stop(notRedis(line));
-  const text = line.slice(1);
+  const text = errorText(line);
   const prefix = text.split(' ', 1)[0] ?? '';
   switch (prefix) {
     case 'LOADING':
@@ -72,7 +78,7 @@ export function judgeStep(step: HandshakeStep, line: string): StepOutcome {
       return retry(text);
     case 'DENIED':
       return stop(
-        failure('source-protected', `the source refuses connections from outside: ${printable(text)}`, {
+        failure('source-protected', `the source refuses connections from outside: ${text}`, {
           hint: 'the source runs in protected mode: give it a password, or bind it to an address that we may use',
         }),
       );
@@ -84,7 +90,9 @@ export function judgeStep(step: HandshakeStep, line: string): StepOutcome {
     case 'ping':
       return judgePing(text);
     case 'option':
-      return isCredentialsMissing(text) ? stop(credentialsMissing(text)) : NEXT;
+      if (isCredentialsMissing(text)) return stop(credentialsMissing(text));
+      if (/^NOPERM/.test(text)) return stop(notPermitted(text));
+      return isUnknownCommand(text) ? { kind: 'no-replconf', reason: text } : NEXT;
   }
 }
 
@@ -94,7 +102,7 @@ function judgeAuth(step: HandshakeStep, text: string): StepOutcome {
   // a password for a server that has none: harmless (<= 5: first form, >= 6: second)
   if (/no password is set|without any password configured/i.test(text)) return NEXT;
   return stop(
-    failure('source-auth', `the source refuses the credentials: ${printable(text)}`, {
+    failure('source-auth', `the source refuses the credentials: ${text}`, {
       hint: 'check user and password of the source (--src-auth-env, --auth-file, or in the URI)',
       exitCode: EXIT.auth,
     }),
@@ -106,7 +114,7 @@ function judgePing(text: string): StepOutcome {
   // PING is grouped with the writes when persistence fails (>= 2.8); PSYNC is not affected. NOPERM to PING neither.
   if (/^(MISCONF|NOPERM)/.test(text)) return NEXT;
   return stop(
-    failure('source-ping', `the source answers PING with: ${printable(text)}`, {
+    failure('source-ping', `the source answers PING with: ${text}`, {
       hint: 'is it a Redis or Valkey server?',
     }),
   );
@@ -149,30 +157,28 @@ export function judgePsync(line: string): PsyncOutcome {
       );
   }
   if (!line.startsWith('-')) return stop(notRedis(line));
-  const text = line.slice(1);
+  const text = errorText(line);
   if (/^(NOMASTERLINK|LOADING|BUSY|MASTERDOWN|TRYAGAIN)/.test(text)) return retry(text);
   // 2.8-3.2 say this where later releases say NOMASTERLINK: it does not mean that PSYNC is unknown
   if (/Can't SYNC while not connected with my master/i.test(text)) return retry(text);
   if (/BGSAVE failed|max number of clients|pending output|pending input/i.test(text)) return retry(text);
   if (isCredentialsMissing(text)) return stop(credentialsMissing(text));
   if (/^NOPERM/.test(text)) return stop(notPermitted(text));
-  if (/unknown command|not (supported|allowed|available)|disabled|unsupported/i.test(text)) {
-    return { kind: 'use-sync', reason: printable(text) };
-  }
-  return stop(failure('source-psync', `the source refuses PSYNC: ${printable(text)}`));
+  if (isUnknownCommand(text)) return { kind: 'use-sync', reason: text };
+  return stop(failure('source-psync', `the source refuses PSYNC: ${text}`));
 }
 
-/** What a refused SYNC means; there is nothing to fall back to. */
+/** What an error line in place of the payload means, or in answer to SYNC: there is nothing to fall back to. */
 export function judgeSyncError(
-  text: string,
+  line: string,
 ):
   | { readonly kind: 'retry'; readonly reason: string }
   | { readonly kind: 'stop'; readonly error: SourceError } {
-  const outcome = judgePsync(`-${text}`);
+  const outcome = judgePsync(line);
   if (outcome.kind === 'retry' || outcome.kind === 'stop') return outcome;
   return {
     kind: 'stop',
-    error: failure('source-no-psync', `the source allows neither PSYNC nor SYNC: ${printable(text)}`, {
+    error: failure('source-no-psync', `the source allows neither PSYNC nor SYNC: ${errorText(line)}`, {
       hint:
         'a managed service hides replication: ask its support for the renamed command (--psync-command, --sync-command), ' +
         "or use the service's own export or online migration; redis-cutover needs replication to lose nothing",
@@ -195,19 +201,36 @@ export function parseFraming(line: string): Framing | null {
   return bytes === undefined ? null : { kind: 'length', bytes: Number(bytes) };
 }
 
+/** Where the history is to be had, but not a way to acknowledge it. `reason`: what REPLCONF was answered. */
+export function replconfMissing(reason: string): SourceError {
+  return failure('source-no-replconf', `the source knows PSYNC, but not REPLCONF: ${reason}`, {
+    hint: 'was the command renamed there (rename-command)? give its name: --replconf-command NAME',
+  });
+}
+
+/** The text of an error reply, without the arguments that servers echo: they can be a password. */
+function errorText(line: string): string {
+  return printable(line.slice(1).replace(/,? with args beginning with:.*$/s, ''));
+}
+
+/** Old servers, proxies and managed services, each in its own words. */
+function isUnknownCommand(text: string): boolean {
+  return /unknown command|not (supported|allowed|available)|disabled|unsupported/i.test(text);
+}
+
 function isCredentialsMissing(text: string): boolean {
   return /^NOAUTH|^ERR operation not permitted/i.test(text);
 }
 
 function credentialsMissing(text: string): SourceError {
-  return failure('source-auth', `the source asks for credentials: ${printable(text)}`, {
+  return failure('source-auth', `the source asks for credentials: ${text}`, {
     hint: 'give a password for the source: --src-auth-env NAME, --auth-file FILE, or in the URI',
     exitCode: EXIT.auth,
   });
 }
 
 function notPermitted(text: string): SourceError {
-  return failure('source-permission', `the user may not replicate from the source: ${printable(text)}`, {
+  return failure('source-permission', `the user may not replicate from the source: ${text}`, {
     hint: 'on the source: ACL SETUSER <user> +psync +replconf +ping (+sync for servers without PSYNC)',
     exitCode: EXIT.auth,
   });
@@ -233,5 +256,5 @@ function stop(error: SourceError): { readonly kind: 'stop'; readonly error: Sour
 }
 
 function retry(text: string): { readonly kind: 'retry'; readonly reason: string } {
-  return { kind: 'retry', reason: printable(text) };
+  return { kind: 'retry', reason: text };
 }

@@ -6,6 +6,7 @@
  * Facts: protocol.md 1. Next to read: handshake.ts (what each reply means), wire.ts (the socket).
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { plainToTlsError, speaksTls } from '../client/dial.ts';
 import type { Endpoint } from '../core/endpoint.ts';
 import { type CutoverError, SourceError, toCutoverError } from '../core/errors.ts';
 import type { ReplicationCommandNames } from '../core/options.ts';
@@ -19,6 +20,7 @@ import {
   judgeStep,
   judgeSyncError,
   parseFraming,
+  replconfMissing,
 } from './handshake.ts';
 import { type ByteTaker, Wire } from './wire.ts';
 
@@ -50,15 +52,22 @@ export interface LinkSettings {
 
 const ACK_INTERVAL_MS = 1000;
 const BACKOFF_MS = [100, 300, 1000, 2000, 5000] as const;
+/** A full copy costs the source a fork: one whose link held for less than this counts as a failure. */
+const HELD_MS = 10_000;
 
 export class SourceLink {
   readonly #settings: LinkSettings;
   readonly #sink: LinkSink;
   #wire: Wire | null = null;
-  #pouring = false;
+  /** Date.now() when the present connection began to pour; null: none does. */
+  #pouringSince: number | null = null;
+  /** False where the source would take no acknowledgement. */
+  #acknowledges = true;
   #failures = 0;
-  /** True where the server knows no PSYNC: asked anew with each connection. */
-  #usedSync = false;
+  /** Counts redial(): a position asked for before one must not be used after it. */
+  #redials = 0;
+  /** True once the source has answered anything: from then on a connection that ends is a break. */
+  #answered = false;
 
   constructor(settings: LinkSettings, sink: LinkSink) {
     this.#settings = settings;
@@ -66,12 +75,7 @@ export class SourceLink {
   }
 
   get connected(): boolean {
-    return this.#pouring;
-  }
-
-  /** True where only SYNC is to be had: each break of the link costs a full copy. */
-  get usedSync(): boolean {
-    return this.#usedSync;
+    return this.#pouringSince !== null;
   }
 
   /**
@@ -85,7 +89,8 @@ export class SourceLink {
     try {
       while (!signal.aborted) {
         const error = await this.#attempt(signal).catch(toCutoverError);
-        this.#pouring = false;
+        if (this.#pouringSince !== null && Date.now() - this.#pouringSince >= HELD_MS) this.#failures = 0;
+        this.#pouringSince = null;
         this.#wire?.close();
         this.#wire = null;
         if (signal.aborted) return;
@@ -102,13 +107,14 @@ export class SourceLink {
 
   /** Closes the present connection; run() dials again and asks its sink where to go on. */
   redial(): void {
+    this.#redials++;
     this.#failures = 0;
     this.#wire?.close();
   }
 
   /** Tells the source how far the target is: at once, besides each second. */
   acknowledge(): void {
-    if (!this.#pouring) return;
+    if (this.#pouringSince === null || !this.#acknowledges) return;
     const words = [this.#settings.names.replconf, 'ACK', Math.max(0, this.#sink.appliedOffset())];
     this.#wire?.write(encodeCommand(words));
   }
@@ -116,46 +122,73 @@ export class SourceLink {
   /** One connection, from dialling to its end. */
   async #attempt(signal: AbortSignal): Promise<CutoverError> {
     const { endpoint, connectTimeoutMs } = this.#settings;
+    const redials = this.#redials;
     const resume = await this.#sink.resumePosition();
     const wire = await Wire.open(endpoint, connectTimeoutMs, signal);
     this.#wire = wire;
-    await this.#introduce(wire);
-    const framing = await this.#ask(wire, resume);
-    this.#failures = 0;
-    this.#pouring = true;
+    signal.throwIfAborted();
+    if (redials !== this.#redials) throw transient('the position to go on from has changed meanwhile');
+    const replconfRefused = await this.#introduce(wire);
+    const framing = await this.#ask(wire, resume, replconfRefused);
+    this.#pouringSince = Date.now();
     if (framing === null || framing.kind === 'length') return wire.pour(this.#sink).catch(toCutoverError);
     return wire
       .pour(new MarkWatcher(this.#sink, framing.mark, () => this.acknowledge()))
       .catch(toCutoverError);
   }
 
-  async #introduce(wire: Wire): Promise<void> {
+  /** The dialogue before PSYNC; returns what REPLCONF was answered where the source does not know it, else null. */
+  async #introduce(wire: Wire): Promise<string | null> {
     const { endpoint, names, announceVersion } = this.#settings;
     const password = endpoint.password?.reveal() ?? null;
     const steps = handshakeSteps({ username: endpoint.username, password, names, announceVersion });
+    let replconfRefused: string | null = null;
     for (const step of steps) {
-      let outcome = judgeStep(step, await this.#request(wire, step.words));
+      let outcome = judgeStep(step, await this.#firstWord(wire, step.words));
       if (outcome.kind === 'auth-without-user') {
         const again = { ...step, words: ['AUTH', password ?? ''] };
         outcome = judgeStep(again, await this.#request(wire, again.words));
       }
       if (outcome.kind === 'retry') throw transient(outcome.reason);
       if (outcome.kind === 'stop') throw outcome.error;
+      if (outcome.kind === 'no-replconf') replconfRefused = outcome.reason;
+    }
+    return replconfRefused;
+  }
+
+  /** A request; a source that ends its very first connection without a word may want TLS. */
+  async #firstWord(wire: Wire, words: readonly string[]): Promise<string> {
+    const { endpoint } = this.#settings;
+    try {
+      const line = await this.#request(wire, words);
+      this.#answered = true;
+      return line;
+    } catch (error) {
+      const unexplained = endpoint.tls === null && !this.#answered && wire.endedUnheard;
+      throw unexplained && (await speaksTls(endpoint)) ? plainToTlsError(endpoint, 'source') : error;
     }
   }
 
   /** Asks for the history; the framing of the payload that follows, or null where the stream goes on. */
-  async #ask(wire: Wire, resume: ReplicationPosition | null): Promise<Framing | null> {
+  async #ask(
+    wire: Wire,
+    resume: ReplicationPosition | null,
+    replconfRefused: string | null,
+  ): Promise<Framing | null> {
     const { names } = this.#settings;
     const words =
       resume === null ? [names.psync, '?', '-1'] : [names.psync, resume.replid, String(resume.offset + 1)];
     const outcome = judgePsync(await this.#request(wire, words));
-    this.#usedSync = outcome.kind === 'use-sync';
+    this.#acknowledges = true;
     switch (outcome.kind) {
       case 'continue':
+        if (replconfRefused !== null) throw replconfMissing(replconfRefused);
+        if (resume === null) throw unasked();
+        this.#failures = 0;
         this.#sink.continued(outcome.replid);
         return null;
       case 'full-resync': {
+        if (replconfRefused !== null) throw replconfMissing(replconfRefused);
         const framing = preamble(await lineOf(wire));
         await this.#sink.fullResync(outcome.position, framing);
         return framing;
@@ -163,6 +196,8 @@ export class SourceLink {
       case 'use-sync': {
         const line = await this.#request(wire, [names.sync]);
         const framing = preamble(line);
+        // 2.6 puts an error for each into the stream; later ones wait for one only behind a diskless payload
+        this.#acknowledges = framing.kind === 'mark';
         await this.#sink.fullResync(null, framing);
         return framing;
       }
@@ -184,7 +219,7 @@ export class SourceLink {
     const wire = this.#wire;
     if (wire === null) return;
     this.acknowledge();
-    const silentMs = Date.now() - wire.lastByteAt;
+    const { silentMs } = wire;
     if (silentMs <= this.#settings.silenceMs) return;
     wire.close(
       new SourceError(`the source has sent nothing for ${Math.round(silentMs / 1000)} s`, {
@@ -256,7 +291,7 @@ function preamble(line: string): Framing {
   const framing = parseFraming(line);
   if (framing !== null) return framing;
   if (!line.startsWith('-')) throw transient(`instead of a snapshot came: ${printable(line, 80)}`);
-  const outcome = judgeSyncError(line.slice(1));
+  const outcome = judgeSyncError(line);
   throw outcome.kind === 'retry' ? transient(outcome.reason) : outcome.error;
 }
 
@@ -264,5 +299,13 @@ function transient(reason: string): SourceError {
   return new SourceError(`the source cannot be followed yet: ${reason}`, {
     code: 'source-not-ready',
     hint: 'it is tried again by itself',
+  });
+}
+
+function unasked(): SourceError {
+  return new SourceError('the source goes on with a history that was not asked for', {
+    code: 'source-psync',
+    hint: 'a proxy may stand in between: connect to the server itself',
+    recovery: 'operator',
   });
 }

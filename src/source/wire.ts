@@ -16,6 +16,8 @@ export interface ByteTaker {
 
 const LINE_BUFFER_BYTES = 16 * 1024;
 const LONGEST_LINE = 8 * 1024;
+/** What is kept here while nobody reads; the kernel's buffers come on top. */
+const MOST_UNREAD = 1 << 20;
 
 export class Wire {
   readonly #endpoint: Endpoint;
@@ -28,8 +30,9 @@ export class Wire {
   #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | null = null;
   #failure: Error | null = null;
   #onEnd: ((error: Error) => void) | null = null;
-  /** Date.now() of the last byte. */
-  lastByteAt = Date.now();
+  #lastByteAt = Date.now();
+  #heard = false;
+  #endedByPeer = false;
 
   private constructor(endpoint: Endpoint) {
     this.#endpoint = endpoint;
@@ -51,19 +54,34 @@ export class Wire {
     });
     wire.#socket = socket;
     if (endpoint.tls !== null) socket.on('data', (chunk: Buffer) => wire.#chunk(chunk));
-    socket.on('error', (error) => wire.#fail(socketError(endpoint, 'source', error)));
-    socket.on('close', () => wire.#fail(lost()));
+    socket.on('error', (error) => wire.#hungUp(socketError(endpoint, 'source', error)));
+    socket.on('close', () => wire.#hungUp(lost()));
     return wire;
+  }
+
+  /** True where the other side has ended the connection without having said anything. */
+  get endedUnheard(): boolean {
+    return this.#endedByPeer && !this.#heard;
+  }
+
+  /** For how long no byte has come although one is waited for. */
+  get silentMs(): number {
+    const waits = this.#waiting !== null || this.#taker !== null;
+    return waits ? Date.now() - this.#lastByteAt : 0;
   }
 
   write(bytes: Buffer): void {
     if (this.#failure === null) this.#socket?.write(bytes);
   }
 
-  /** The next line without its end; keep-alive newlines come out as ''. Rejects when the connection ends. */
+  /**
+   * The next line without its end; keep-alive newlines come out as ''. Rejects when the connection has ended and
+   * no whole line is left of what came before; at once after close().
+   */
   readLine(): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
+      this.#readOn();
       this.#offerLine();
     });
   }
@@ -75,18 +93,22 @@ export class Wire {
       const early = this.#unread;
       this.#unread = Buffer.alloc(0);
       this.#onEnd = reject;
-      try {
-        if (early.length > 0) taker.append(early);
-      } catch (error) {
-        this.close(error as Error);
-        return;
-      }
+      this.#readOn();
+      if (early.length > 0) this.#give(() => taker.append(early));
       if (this.#failure !== null) reject(this.#failure);
     });
   }
 
+  /** Ends the connection from this side: what was received and not read is dropped. */
   close(reason?: Error): void {
+    this.#unread = Buffer.alloc(0);
     this.#fail(reason ?? lost());
+  }
+
+  /** Somebody wants bytes again: also begins the time anew after which the other side counts as silent. */
+  #readOn(): void {
+    this.#lastByteAt = Date.now();
+    if (this.#socket?.isPaused() === true) this.#socket.resume();
   }
 
   #nextBuffer(): Buffer {
@@ -95,19 +117,20 @@ export class Wire {
   }
 
   #read(length: number): void {
-    this.lastByteAt = Date.now();
     if (this.#failure !== null) return;
     // the read that was under way when pour() began still lies in the line buffer
     if (this.#taker === null || this.#readInto === this.#lineBuffer) {
       this.#chunk(this.#readInto.subarray(0, length));
       return;
     }
+    this.#lastByteAt = Date.now();
     this.#give(() => this.#taker!.commit(length));
   }
 
   #chunk(chunk: Buffer): void {
-    this.lastByteAt = Date.now();
     if (this.#failure !== null) return;
+    this.#lastByteAt = Date.now();
+    this.#heard = true;
     const taker = this.#taker;
     if (taker !== null) {
       this.#give(() => taker.append(chunk));
@@ -115,6 +138,8 @@ export class Wire {
     }
     this.#unread = this.#unread.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#unread, chunk]);
     this.#offerLine();
+    // nobody reads, because the target is being prepared: the rest waits in the kernel
+    if (this.#waiting === null && this.#unread.length >= MOST_UNREAD) this.#socket?.pause();
   }
 
   #give(hand: () => void): void {
@@ -136,22 +161,28 @@ export class Wire {
       waiting.resolve(line);
       return;
     }
-    if (this.#unread.length > LONGEST_LINE || (this.#unread.length > 0 && looksLikeTls(this.#unread))) {
-      this.#fail(
-        looksLikeTls(this.#unread)
-          ? plainToTlsError(this.#endpoint, 'source')
-          : new SourceError('the source sends a line without end', {
-              code: 'source-protocol',
-              hint: 'is this address a Redis port?',
-              recovery: 'operator',
-            }),
-      );
-      return;
-    }
-    if (this.#failure !== null) {
-      this.#waiting = null;
-      waiting.reject(this.#failure);
-    }
+    const failure = this.#failure ?? this.#noLine();
+    if (failure === null) return;
+    this.#waiting = null;
+    waiting.reject(failure);
+    this.#fail(failure);
+  }
+
+  /** Why what was received can never become a line of Redis; null: it may. */
+  #noLine(): Error | null {
+    if (this.#unread.length > 0 && looksLikeTls(this.#unread))
+      return plainToTlsError(this.#endpoint, 'source');
+    if (this.#unread.length <= LONGEST_LINE) return null;
+    return new SourceError('the source sends a line without end', {
+      code: 'source-protocol',
+      hint: 'is this address a Redis port?',
+      recovery: 'operator',
+    });
+  }
+
+  #hungUp(error: Error): void {
+    if (this.#failure === null) this.#endedByPeer = true;
+    this.#fail(error);
   }
 
   #fail(error: Error): void {

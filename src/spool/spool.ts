@@ -7,7 +7,7 @@
  * older blocks, which the reader wants next, stay in memory. Disk I/O is synchronous on purpose: it goes to the
  * page cache in a fraction of a millisecond a block, and no queue can grow behind it.
  */
-import { closeSync, mkdirSync, openSync, readSync, rmSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { CheckpointError, InvariantError } from '../core/errors.ts';
 
@@ -72,8 +72,10 @@ export class Spool {
    */
   commit(length: number, nowMs: number): void {
     const last = this.#times.at(-1);
-    if (last === undefined || nowMs - last.ms >= TIME_GRAIN_MS)
+    // a clock that was set back counts, too: else relative TTLs would be taken from the old time until it is reached
+    if (last === undefined || Math.abs(nowMs - last.ms) >= TIME_GRAIN_MS) {
       this.#times.push({ pos: this.#end, ms: nowMs });
+    }
     this.#end += length;
     if (this.#end % BLOCK_BYTES === 0) this.#blockFilled(this.#end / BLOCK_BYTES - 1);
   }
@@ -176,7 +178,9 @@ export class Spool {
     if (cached !== undefined) return cached.block;
     const segment = this.#segments.get(Math.floor(index / BLOCKS_PER_SEGMENT));
     if (segment === undefined) throw new InvariantError(`spool block ${index} is gone`);
-    const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    // two buffers take turns: a new one for each block would pile up faster than the collector comes round
+    const block =
+      (this.#cache.length < 2 ? null : this.#cache.shift()?.block) ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
     const length = readSync(segment.fd, block, 0, BLOCK_BYTES, (index % BLOCKS_PER_SEGMENT) * BLOCK_BYTES);
     if (length !== BLOCK_BYTES) {
       throw new CheckpointError(`the spool file ${segment.file} is shorter than what was written to it`, {
@@ -184,7 +188,7 @@ export class Spool {
         hint: 'check the disk of the run folder, then start again: the source was not touched',
       });
     }
-    this.#cache = [...this.#cache.slice(-1), { index, block }];
+    this.#cache.push({ index, block });
     return block;
   }
 
@@ -244,7 +248,6 @@ export class Spool {
       return;
     }
     if (!this.#onDisk.delete(index)) return;
-    this.#cache = this.#cache.filter((entry) => entry.index !== index);
     const number = Math.floor(index / BLOCKS_PER_SEGMENT);
     const segment = this.#segments.get(number)!;
     segment.live--;
@@ -255,7 +258,7 @@ export class Spool {
   #removeSegment(number: number): void {
     const segment = this.#segments.get(number)!;
     closeSync(segment.fd);
-    unlinkSync(segment.file);
+    rmSync(segment.file, { force: true });
     this.#segments.delete(number);
   }
 }

@@ -29,7 +29,9 @@ export function textLines(text: string): string[] {
 export function eventLines(event: MigrationEvent, paint: Paint): string[] {
   switch (event.event) {
     case 'phase': {
-      const reason = event.reason === undefined ? '' : ` (${printable(event.reason)})`;
+      // a pair fails with an error, which stands right above with its hint
+      const known = event.reason === undefined || event.to === 'failed';
+      const reason = known ? '' : ` (${printable(event.reason ?? '')})`;
       return [`${printable(event.pair)}: ${event.from} -> ${paint(phaseStyle(event.to), event.to)}${reason}`];
     }
     case 'progress':
@@ -44,8 +46,8 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
       ];
     }
     case 'clients': {
-      const name = event.name === '' ? '(no name)' : printable(event.name);
-      const who = `${printable(event.addr)}  ${name}  user ${printable(event.user)}`;
+      const name = event.name === '' ? '' : `${printable(event.name)}  `;
+      const who = `${printable(event.addr)}  ${name}user ${printable(event.user)}`;
       const what = `last ${printable(event.lastCommand)}, idle ${formatDuration(event.idleSeconds)}`;
       return [`${printable(event.pair)}: client ${who}  ${what}`];
     }
@@ -70,7 +72,9 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
     }
     case 'error': {
       const where = event.pair === undefined ? '' : `${printable(event.pair)}: `;
-      const text = `${printable(event.message, LONG_TEXT)} [${printable(event.code)}]`;
+      const named = `${event.pair}: `;
+      const message = event.message.startsWith(named) ? event.message.slice(named.length) : event.message;
+      const text = `${printable(message, LONG_TEXT)} [${printable(event.code)}]`;
       return [`${where}${paint('red', 'error')}: ${text}`, ...hintLines(event.hint)];
     }
     case 'summary':

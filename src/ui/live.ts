@@ -11,7 +11,7 @@ import { printable } from '../core/text.ts';
 import { eventLines, textLines } from './lines.ts';
 import { safeWriter } from './output.ts';
 import { ansiPaint, noPaint, type Paint } from './paint.ts';
-import { tableLines } from './table.ts';
+import { tableLines, wrapWords } from './table.ts';
 import { guardTerminal } from './terminal-guard.ts';
 
 /** What the operator needs of the screen while it asks. */
@@ -93,7 +93,7 @@ class LiveView implements LiveRenderer {
       `${result === 'ok' ? this.#paint('green', 'ok') : this.#paint('red', 'FAILED')} ${printable(endText)}`;
     if (this.#hasFrame || this.#spinner !== null || this.#suspended !== null) {
       // the table is there (or a question, or another spinner): two writers that move the cursor would fight
-      if (this.#hasFrame) this.hint(`${safe} ...`);
+      if (this.#hasFrame) this.#setHint(`${safe} ...`);
       return (result, endText) => {
         this.#dropHint();
         this.#print([end(result, endText ?? text)]);
@@ -120,9 +120,18 @@ class LiveView implements LiveRenderer {
 
   hint(text: string): void {
     if (this.#finished) return;
-    this.#hint = text;
-    clearTimeout(this.#hintTimer);
+    if (!this.#hasFrame) {
+      this.#print([text]);
+      return;
+    }
+    this.#setHint(text);
     this.#hintTimer = setTimeout(() => this.#dropHint(), HINT_MS).unref();
+  }
+
+  /** Stays until it is dropped. */
+  #setHint(text: string): void {
+    clearTimeout(this.#hintTimer);
+    this.#hint = text;
     this.#schedule();
   }
 
@@ -212,7 +221,8 @@ class LiveView implements LiveRenderer {
   /** Lines above the table, in one write so that the table is never seen torn. */
   #print(lines: readonly string[]): void {
     if (lines.length === 0) return;
-    const text = `${lines.join('\n')}\n`;
+    const columns = this.#out.columns || 80;
+    const text = `${lines.flatMap((line) => wrapWords(line, columns)).join('\n')}\n`;
     if (this.#suspended !== null) {
       this.#write(`\r${CLEAR_BELOW}${text}`);
       this.#suspended();

@@ -111,7 +111,7 @@ class TerminalOperator implements Operator {
       return false;
     }
     this.#mode = 'asking';
-    const answer = await this.#ask(question, expected);
+    const answer = await this.#ask(question);
     if (!this.#isClosed()) {
       this.#mode = 'keys';
       this.#readKeys();
@@ -218,7 +218,7 @@ class TerminalOperator implements Operator {
   }
 
   /** One line from the person, or null on Ctrl-C, Ctrl-D and close(). readline edits the line in its own raw mode. */
-  #ask(question: string, expected: string): Promise<string | null> {
+  #ask(question: string): Promise<string | null> {
     this.#stdin.off('data', this.#onData);
     return new Promise((resolve) => {
       // history: an answer of before must not be one arrow key away
@@ -238,7 +238,7 @@ class TerminalOperator implements Operator {
       this.#refuse = () => end(null);
       this.#options.screen?.suspend(() => readline.prompt(true));
       for (const line of question.split('\n')) this.#stdout.write(`${printable(line)}\n`);
-      this.#stdout.write(`Type ${printable(expected)} to go on; anything else, or Ctrl-C, means no.\n`);
+      this.#stdout.write('Anything else, or Ctrl-C, means no.\n');
       readline.on('line', end);
       readline.on('SIGINT', () => {
         this.#stdout.write('\n');

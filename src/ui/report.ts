@@ -19,6 +19,9 @@ const EXIT_MEANINGS: Record<ExitCode, string> = {
   [EXIT.interrupted]: 'interrupted',
 };
 
+const GIVEN_BACK =
+  'the source is as it was; the target is given back with what it holds, and was not promoted';
+
 function isExitCode(code: number): code is ExitCode {
   return code in EXIT_MEANINGS;
 }
@@ -28,12 +31,16 @@ export function summaryLines(summary: Summary, paint: Paint): string[] {
   const lines: string[] = [];
   for (const pair of summary.pairs) {
     const outage =
-      pair.writeOutageMs === null
+      // 0: the target took writes already, so nobody had to wait
+      pair.writeOutageMs === null || pair.writeOutageMs === 0
         ? ''
         : `, writes stood still for ${formatDuration(pair.writeOutageMs / 1000)}`;
     lines.push(
       `${printable(pair.pair)}: ${pair.phase}, ${formatCount(pair.keys)} keys, ${formatDuration(pair.seconds)}${outage}`,
     );
+    if (pair.phase === 'stopped' && pair.keys > 0 && summary.exitCode !== EXIT.attention) {
+      lines.push(`    ${GIVEN_BACK}`);
+    }
     for (const note of pair.notes) {
       // not cut: a note may be the command that lifts a fence
       for (const line of note.split('\n')) lines.push(`    ${paint('yellow', printable(line, line.length))}`);

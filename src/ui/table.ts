@@ -291,6 +291,22 @@ function wrapFooter(footer: string, width: number): string[] {
   return lines;
 }
 
+/**
+ * A line of prose broken between words. Indented lines stay whole: they hold what people copy, and a terminal that
+ * breaks a line by itself copies it as one.
+ */
+export function wrapWords(line: string, width: number): string[] {
+  if (line.startsWith(' ') || stringWidth(line) <= width) return [line];
+  const [first = '', ...words] = line.split(' ');
+  const lines = [first];
+  for (const word of words) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (stringWidth(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 const graphemes = new Intl.Segmenter();
 
 /** Text in at most `width` columns, with `…` where something was cut off. */

@@ -66,7 +66,19 @@ test('bad input exits 2 with an error and a hint', () => {
     [['migrate', '--src', uri, '--dst', 'new', '--cutover', 'ask'], /--cutover ask needs a terminal/],
     [['migrate', '--src', uri, '--dst', 'new', '--cutover-timeout', 'soon'], /--cutover-timeout "soon"/],
     [['verify', '--src', uri, '--dst', 'OLD:6379'], /the same server/],
+    [['demo', '--keys', '5'], /--keys "5" is no number from 1000/],
     [['resume'], /missing required argument 'run-dir'/],
+  ];
+  for (const [args, message] of cases) assertUsage(run(args), message);
+});
+
+test('what is not built yet exits 2 and says what can be done instead', () => {
+  const pair = ['--src', 'old', '--dst', 'new'];
+  const cases: [string[], RegExp][] = [
+    [['migrate', ...pair, '--feed', 'attach'], /--feed attach is planned .*\nhint: use --feed write/],
+    [['check', ...pair, '--listen', 'here:7000'], /--listen is planned and not built yet/],
+    [['verify', ...pair], /verify is planned and not built yet\nhint: .*DEBUG DIGEST/],
+    [['resume', 'some-folder'], /resume is planned and not built yet\nhint: begin again/],
   ];
   for (const [args, message] of cases) assertUsage(run(args), message);
 });
@@ -110,6 +122,11 @@ test('help and version exit 0 on stdout', () => {
   assert.equal(help.status, 0);
   assert.match(help.stdout, /--cutover <mode>/);
   assert.equal(help.stderr, '');
+  for (const command of ['migrate', 'check', 'verify', 'resume', 'demo']) {
+    const { status, stdout } = run([command, '--help']);
+    assert.equal(status, 0);
+    assert.match(stdout, new RegExp(`^Examples?:\\n(  .*\\n)*  .*redis-cutover ${command}`, 'm'));
+  }
   assert.match(run(['--version']).stdout, /^\d+\.\d+\.\d+\n$/);
 });
 

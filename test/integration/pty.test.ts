@@ -3,16 +3,13 @@
  * Run with PTY_CHILD set, this same file is the program on that terminal. Needs tmux.
  */
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { after, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { PairSnapshot } from '../../src/core/events.ts';
 import { liveRenderer } from '../../src/ui/live.ts';
 import { keysFooter, terminalOperator } from '../../src/ui/operator.ts';
+import { Terminal, terminalOptions } from '../helpers/terminal.ts';
 
 const here = fileURLToPath(import.meta.url);
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -44,12 +41,12 @@ async function runChild(): Promise<void> {
       live.say('busy now');
       // the loop stands still, so that what is typed stays in the terminal's own buffer
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000);
-      const answer = await operator.confirmByTyping('Cut over old-1?', 'old-1');
+      const answer = await operator.confirmByTyping('Cut over? Type old-1', 'old-1');
       live.say(`confirmed: ${answer}`);
     } else {
       live.say('asking');
       setTimeout(() => live.say('something happened'), 400);
-      const answer = await operator.confirmByTyping('Really?', 'old-2');
+      const answer = await operator.confirmByTyping('Really? Type old-2', 'old-2');
       live.say(`confirmed: ${answer}`);
       if (answer) setTimeout(() => Promise.reject(new Error('never caught')), 300);
     }
@@ -82,183 +79,140 @@ function childPair(pair: string, keys: number): PairSnapshot {
 }
 
 function defineTests(): void {
-  const missing = ['tmux', 'sh'].filter(
-    (program) => spawnSync(program, ['-c', ':'], { stdio: 'ignore' }).error,
-  );
-  const options = missing.length > 0 ? { skip: `needs ${missing.join(' and ')}` } : {};
-  // sh: bash would put terminal modes right by itself, and hide what we left behind
-  // a server of its own, so that nobody else's session is touched
-  const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-pty-'));
-  const tmux = (...args: string[]): string =>
-    execFileSync('tmux', ['-S', join(folder, 'socket'), '-f', '/dev/null', ...args], { encoding: 'utf8' });
-  const keys = (...names: string[]): string => tmux('send-keys', ...names);
-  const typed = (text: string): string => tmux('send-keys', '-l', text);
-  /** The screen with what scrolled off it. */
-  const screen = (): string => tmux('capture-pane', '-p', '-S', '-');
-  const shown = async (pattern: RegExp): Promise<string> => {
-    for (let waited = 0; ; waited += 50) {
-      const text = screen();
-      if (pattern.test(text)) return text;
-      assert.ok(waited < 15_000, `never saw ${pattern} on:\n${text}`);
-      await sleep(50);
-    }
-  };
+  const terminal = new Terminal({ after });
   const count = (text: string, part: string): number => text.split(part).length - 1;
 
-  before(() => {
-    if (missing.length > 0) return;
-    tmux('new-session', '-d', '-x', '80', '-y', '24', 'env -u NO_COLOR -u ENV PS1="ready> " sh -i');
-  });
-  after(() => {
-    if (missing.length === 0) tmux('kill-server');
-    rmSync(folder, { recursive: true, force: true });
-  });
   beforeEach(async () => {
-    if (missing.length > 0) return;
+    if (terminalOptions.skip !== undefined) return;
     // a fresh shell, so that one failure is not all of them
-    tmux('respawn-pane', '-k');
-    tmux('resize-window', '-x', '80', '-y', '24');
-    await shown(/ready> ?$/m);
-    tmux('clear-history');
-    typed(`cd '${root}' && clear && PTY_CHILD=1 '${process.execPath}' --import tsx '${here}'`);
-    keys('Enter');
-    await shown(/old-2:6379 ==> new-2:6379[\s\S]*\[q\] quit/);
+    await terminal.start(`cd '${root}' && PTY_CHILD=1 '${process.execPath}' --import tsx '${here}'`);
+    await terminal.shown(/old-2:6379 ==> new-2:6379[\s\S]*\[q\] quit/);
   });
-
-  let marks = 0;
-  /** Runs one command in the shell of the pane, and thereby proves that the shell has its terminal back. */
-  async function runInShell(command: string): Promise<string> {
-    marks += 1;
-    await shown(/ready> ?$/m);
-    typed(`${command}; echo "mark"-${marks}`);
-    keys('Enter');
-    const text = await shown(new RegExp(`^mark-${marks}$`, 'm'));
-    return text.slice(text.lastIndexOf(command));
-  }
-
-  async function assertRestored(): Promise<void> {
-    const text = await runInShell('stty -a');
-    for (const flag of ['icanon', 'echo', 'isig', 'icrnl'])
-      assert.match(text, new RegExp(`(?<!-)\\b${flag}\\b`));
-    assert.equal(tmux('display-message', '-p', '#{cursor_flag}').trim(), '1', 'the cursor is hidden');
-  }
 
   test(
     'the table is redrawn in place, messages scroll above it, other keys get a hint',
-    options,
+    terminalOptions,
     async () => {
-      assert.equal(tmux('display-message', '-p', '#{cursor_flag}').trim(), '0');
-      keys('x');
-      await shown(/\[x\] does nothing now/);
+      assert.equal(terminal.tmux('display-message', '-p', '#{cursor_flag}').trim(), '0');
+      terminal.keys('x');
+      await terminal.shown(/\[x\] does nothing now/);
       // more text than the screen has rows, while the table goes on
       for (const _ of Array.from({ length: 6 })) {
-        keys('e');
-        await shown(/\n> ?$/m);
-        typed('no');
-        keys('Enter');
-        await shown(/\[q\] quit/);
+        terminal.keys('e');
+        await terminal.shown(/\n> ?$/m);
+        terminal.type('no');
+        terminal.keys('Enter');
+        await terminal.shown(/\[q\] quit/);
       }
-      await shown(/ 3\d |[4-9]\d /);
-      const text = screen();
+      await terminal.shown(/ 3\d |[4-9]\d /);
+      const text = terminal.screen();
       assert.match(text, /ok dialled/);
       assert.equal(count(text, 'SOURCE ==> TARGET'), 1, text);
       assert.equal(count(text, 'old-1:6379 ==>'), 1, text);
       assert.equal(count(text, 'confirmed: false'), 6, text);
       assert.ok(text.indexOf('confirmed: false') < text.indexOf('SOURCE ==> TARGET'));
-      keys('q');
-      await shown(/pressed quit/);
-      await assertRestored();
-      assert.equal(count(screen(), 'SOURCE ==> TARGET'), 1);
+      terminal.keys('q');
+      await terminal.shown(/pressed quit/);
+      await terminal.assertRestored();
+      assert.equal(count(terminal.screen(), 'SOURCE ==> TARGET'), 1);
     },
   );
 
   test(
     'what was typed before the question confirms nothing; the name typed after it does',
-    options,
+    terminalOptions,
     async () => {
-      keys('s');
-      await shown(/busy now/);
-      typed('old-1');
-      keys('Enter');
-      const asked = await shown(/Type old-1 to go on[\s\S]*\n> ?$/m);
+      terminal.keys('s');
+      await terminal.shown(/busy now/);
+      terminal.type('old-1');
+      terminal.keys('Enter');
+      const asked = await terminal.shown(/Type old-1\n[\s\S]*\n> ?$/m);
       assert.doesNotMatch(asked, /confirmed/);
       assert.doesNotMatch(asked, /==>/);
-      typed('old-1');
-      keys('Enter');
-      const done = await shown(/confirmed: true[\s\S]*\[q\] quit/);
+      terminal.type('old-1');
+      terminal.keys('Enter');
+      const done = await terminal.shown(/confirmed: true[\s\S]*\[q\] quit/);
       assert.equal(count(done, 'SOURCE ==> TARGET'), 1);
-      keys('q');
-      await assertRestored();
+      terminal.keys('q');
+      await terminal.assertRestored();
     },
   );
 
-  test('a message during a question leaves the question whole; Ctrl-C there means no', options, async () => {
-    keys('e');
-    await shown(/Type old-2 to go on[\s\S]*\n> ?$/m);
-    typed('old');
-    await shown(/something happened\n> old$/m);
-    keys('C-c');
-    await shown(/confirmed: false[\s\S]*\[q\] quit/);
-    assert.doesNotMatch(screen(), /interrupted/);
-    keys('q');
-    await assertRestored();
-  });
+  test(
+    'a message during a question leaves the question whole; Ctrl-C there means no',
+    terminalOptions,
+    async () => {
+      terminal.keys('e');
+      await terminal.shown(/Type old-2\n[\s\S]*\n> ?$/m);
+      terminal.type('old');
+      await terminal.shown(/something happened\n> old$/m);
+      terminal.keys('C-c');
+      await terminal.shown(/confirmed: false[\s\S]*\[q\] quit/);
+      assert.doesNotMatch(terminal.screen(), /interrupted/);
+      terminal.keys('q');
+      await terminal.assertRestored();
+    },
+  );
 
-  test('Ctrl-C: the handler first, then the end, with the terminal restored', options, async () => {
-    keys('C-c');
-    await shown(/interrupted[\s\S]*\[q\] quit/);
-    keys('C-c');
-    const text = await runInShell('echo "code $?"');
+  test('Ctrl-C: the handler first, then the end, with the terminal restored', terminalOptions, async () => {
+    terminal.keys('C-c');
+    await terminal.shown(/interrupted[\s\S]*\[q\] quit/);
+    terminal.keys('C-c');
+    const text = await terminal.runInShell('echo "code $?"');
     assert.match(text, /code 130/);
-    await assertRestored();
+    await terminal.assertRestored();
   });
 
   for (const signal of ['TERM', 'HUP', 'INT']) {
-    test(`SIG${signal} ends the process and restores the terminal`, options, async () => {
-      tmux('run-shell', `kill -${signal} $(pgrep -P #{pane_pid})`);
-      await assertRestored();
+    test(`SIG${signal} ends the process and restores the terminal`, terminalOptions, async () => {
+      terminal.tmux('run-shell', `kill -${signal} $(pgrep -P #{pane_pid})`);
+      await terminal.assertRestored();
     });
   }
 
-  test('Ctrl-Z gives the terminal to the shell, fg takes it again', options, async () => {
-    keys('C-z');
-    await shown(/Stopped/);
-    await assertRestored();
-    typed('clear; fg');
-    keys('Enter');
-    await shown(/old-2:6379 ==> new-2:6379[\s\S]*\[q\] quit/);
-    assert.equal(tmux('display-message', '-p', '#{cursor_flag}').trim(), '0');
-    keys('q');
-    await shown(/pressed quit/);
-    await assertRestored();
+  test('Ctrl-Z gives the terminal to the shell, fg takes it again', terminalOptions, async () => {
+    terminal.keys('C-z');
+    await terminal.shown(/Stopped/);
+    await terminal.assertRestored();
+    terminal.type('clear; fg');
+    terminal.keys('Enter');
+    await terminal.shown(/old-2:6379 ==> new-2:6379[\s\S]*\[q\] quit/);
+    assert.equal(terminal.tmux('display-message', '-p', '#{cursor_flag}').trim(), '0');
+    terminal.keys('q');
+    await terminal.shown(/pressed quit/);
+    await terminal.assertRestored();
   });
 
-  test('a resize leaves one whole table', options, async () => {
+  test('a resize leaves one whole table', terminalOptions, async () => {
     for (const [columns, rows] of [
       [30, 10],
       [20, 8],
       [120, 30],
       [80, 24],
     ]) {
-      tmux('resize-window', '-x', String(columns), '-y', String(rows));
+      terminal.tmux('resize-window', '-x', String(columns), '-y', String(rows));
       const header = Number(columns) < 40 ? /^PAIR +/m : /^SOURCE ==> TARGET +PHASE/m;
-      await shown(header);
+      await terminal.shown(header);
       await sleep(250);
-      const text = tmux('capture-pane', '-p');
+      const text = terminal.visible();
       assert.equal(count(text, '[q]'), 1, `${columns}x${rows}:\n${text}`);
       assert.equal(count(text, '2 pairs'), 1, `${columns}x${rows}:\n${text}`);
     }
-    keys('q');
-    await assertRestored();
+    terminal.keys('q');
+    await terminal.assertRestored();
   });
 
-  test('an error nobody caught is printed below the table, on a terminal that works', options, async () => {
-    keys('e');
-    await shown(/Really/);
-    typed('old-2');
-    keys('Enter');
-    const text = await shown(/Error: never caught[\s\S]*ready> ?$/m);
-    assert.ok(text.indexOf('[q] quit') < text.indexOf('never caught'));
-    await assertRestored();
-  });
+  test(
+    'an error nobody caught is printed below the table, on a terminal that works',
+    terminalOptions,
+    async () => {
+      terminal.keys('e');
+      await terminal.shown(/Really/);
+      terminal.type('old-2');
+      terminal.keys('Enter');
+      const text = await terminal.shown(/Error: never caught[\s\S]*ready> ?$/m);
+      assert.ok(text.indexOf('[q] quit') < text.indexOf('never caught'));
+      await terminal.assertRestored();
+    },
+  );
 }

@@ -1,5 +1,8 @@
 /** `redis-cutover check`: the preflight alone; it changes nothing on either side. */
+import type { CheckStatus } from '../../core/events.ts';
+import type { Renderer } from '../../core/ports.ts';
 import { runCheck } from '../../fleet/session.ts';
+import { filtered } from '../../ui/filter.ts';
 import { resolvePairs, resolveRunOptions } from '../options.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
@@ -7,10 +10,45 @@ import type { Command } from './command.ts';
 export const checkCommand: Command = {
   name: 'check',
   help: 'preflight only: changes nothing',
+  examples: ['redis-cutover check --src redis://old-1:6379 --dst redis://new-1:6379'],
   async run(raw) {
     const around = surroundings(raw);
     const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
-    return inSession(raw, 'never', (io) => runCheck(pairs, options, io));
+    return inSession(raw, 'never', (io) =>
+      runCheck(pairs, options, raw.json ? io : { ...io, renderer: withVerdict(io.renderer) }),
+    );
   },
 };
+
+/** For people: all findings in one line at the end. Pairs that never began have no phases and no keys to tell of. */
+function withVerdict(inner: Renderer): Renderer {
+  const found: Record<CheckStatus, number> = { ok: 0, warn: 0, refuse: 0 };
+  let errors = 0;
+  return filtered(inner, (event) => {
+    if (event.event === 'phase') return;
+    if (event.event === 'check') found[event.status] += 1;
+    // the error of a refusal is no finding of its own
+    if (event.event === 'error' && found.refuse === 0) errors += 1;
+    if (event.event !== 'summary') {
+      inner.event(event);
+      return;
+    }
+    const made = found.ok + found.warn + found.refuse;
+    const notOk = [
+      ...(found.refuse > 0 ? [`${found.refuse} refused`] : []),
+      ...(found.warn > 0 ? [counted(found.warn, 'warning')] : []),
+      ...(errors > 0 ? [counted(errors, 'error')] : []),
+    ];
+    inner.say(
+      notOk.length === 0
+        ? `all ok: ${counted(made, 'check')}, nothing was changed`
+        : `${notOk.join(', ')}, ${found.ok} ok; nothing was changed`,
+    );
+    inner.event({ ...event, pairs: [] });
+  });
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}

@@ -5,6 +5,8 @@ import type { CommandName, RawOptions } from '../options.ts';
 export interface Command {
   readonly name: CommandName;
   readonly help: string;
+  /** Lines to type, shown below the options by `--help`. */
+  readonly examples: readonly string[];
   /** Positional arguments as commander writes them; left out where there are none. */
   readonly args?: string;
   /**

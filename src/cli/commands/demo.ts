@@ -1,11 +1,21 @@
-/** `redis-cutover demo`: two throwaway servers, traffic, and a real cutover. */
-import { notBuiltYet } from '../options.ts';
+/** `redis-cutover demo`: two throwaway servers, traffic, and a real cutover; asks on a terminal, else runs by itself. */
+import { runDemo } from '../demo-story.ts';
+import { resolveDemoKeys, resolveRunOptions } from '../options.ts';
+import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
 export const demoCommand: Command = {
   name: 'demo',
   help: 'two throwaway servers, traffic, a real cutover',
-  async run() {
-    throw notBuiltYet('demo');
+  examples: [
+    'redis-cutover demo',
+    'REDIS_SERVER=/opt/redis/bin/redis-server redis-cutover demo --keys 20000',
+  ],
+  async run(raw) {
+    const around = surroundings(raw);
+    const cutover = around.terminal && !raw.json ? 'ask' : 'auto';
+    const options = resolveRunOptions({ ...raw, feed: 'write', cutover }, around);
+    const keys = resolveDemoKeys(raw);
+    return inSession(raw, options.cutover, (io) => runDemo(keys, options, io));
   },
 };

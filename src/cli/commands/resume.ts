@@ -5,10 +5,14 @@ import type { Command } from './command.ts';
 
 export const resumeCommand: Command = {
   name: 'resume',
-  help: 'go on after a crash or a quit',
+  help: 'go on after a crash or a quit (not built yet)',
   args: '<run-dir>',
+  examples: ['redis-cutover resume ./redis-cutover-run-20260412-031500'],
   async run(raw) {
     resolveRunOptions(raw, surroundings(raw));
-    throw notBuiltYet('resume');
+    throw notBuiltYet(
+      'resume',
+      'begin again: redis-cutover migrate with --flush-target; README.md says how to lift a fence by hand',
+    );
   },
 };

@@ -44,7 +44,8 @@ export function parseCheckpoint(reply: unknown): Checkpoint | null {
   const offset = parseOffset(fields.get('offset') ?? '');
   const db = parseOffset(fields.get('db') ?? '');
   const phase = fields.get('phase');
-  if (!isReplid(replid) || offset === null || db === null || (phase !== 'snapshot' && phase !== 'stream')) {
+  const known = phase === 'snapshot' || phase === 'stream';
+  if (!isReplid(replid) || offset === null || db === null || db < 0 || !known) {
     throw new CheckpointError(`the key ${CHECKPOINT_KEY} on the target holds no checkpoint of ours`, {
       code: 'checkpoint-damaged',
       hint: `look at it with HGETALL ${CHECKPOINT_KEY}; if nothing needs it, DEL it and start again`,

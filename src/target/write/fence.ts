@@ -269,20 +269,21 @@ export async function fenceMeans(
 
 /**
  * Makes the user as which we write while everybody else is fenced. The server is sent a hash: the password itself
- * crosses the wire at login only and appears in no MONITOR and no SLOWLOG. Throws ReplyError.
+ * crosses the wire at login only and appears in no MONITOR and no SLOWLOG. `password` is given where the server has
+ * forgotten the user (a restart) and it is made again. Throws ReplyError.
  */
 export async function createRunUser(
   session: ServerSession,
   info: ServerInfo,
   runId: string,
+  password = new Secret(randomBytes(32).toString('base64url')),
 ): Promise<{ username: string; password: Secret }> {
   const username = runUserName(runId);
-  const password = randomBytes(32).toString('base64url');
-  const hash = createHash('sha256').update(password).digest('hex');
+  const hash = createHash('sha256').update(password.reveal()).digest('hex');
   // Channels and payload checks are rules since 6.2; 6.0 refuses words that it does not know.
   const since62 = info.atLeast(6, 2) ? ['&*', 'skip-sanitize-payload'] : [];
   await session.call('ACL', 'SETUSER', username, 'reset', 'on', `#${hash}`, '~*', '+@all', ...since62);
-  return { username, password: new Secret(password) };
+  return { username, password };
 }
 
 /** Removes the user of a run; its connections end with it. Nothing happens where it is gone already. */

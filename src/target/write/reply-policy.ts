@@ -24,7 +24,7 @@ const RETRYABLE = new Set([
 
 /** First word of an error line: `OOM`, `WRONGTYPE`, `ERR`, … */
 export function errorPrefix(line: string): string {
-  return /^[A-Z][A-Z0-9_-]*/.exec(line)?.[0] ?? 'ERR';
+  return /^[A-Z][A-Z0-9_-]*(?= |$)/.exec(line)?.[0] ?? 'ERR';
 }
 
 /** For the answer to a command of the snapshot, or to one that was being queued behind MULTI. */

@@ -76,10 +76,10 @@ export class SnapshotWriter implements RdbSink {
     this.#family = family;
   }
 
-  aux(name: string, value: Buffer): void {
+  aux(start: number, name: string, value: Buffer): void {
     this.#listener.aux(name, value);
     // 4.0-6.2: scripts that EVALSHA in the stream may name (protocol.md 3.2)
-    if (name === 'lua') this.#plain(0, ['SCRIPT', 'LOAD', value]);
+    if (name === 'lua') this.#plain(start, ['SCRIPT', 'LOAD', value]);
   }
 
   resizeDb(): void {}

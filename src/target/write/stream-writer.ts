@@ -13,7 +13,7 @@
 import { InvariantError } from '../../core/errors.ts';
 import { commandArguments } from '../../resp/arguments.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
-import { frame, scanCommand } from '../../resp/command-frame.ts';
+import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
 import { LEASE_KEY } from './lease.ts';
@@ -25,6 +25,8 @@ const BATCH_BYTES = 256 * 1024;
 const BATCH_COMMANDS = 4096;
 /** Commands above this pass through in pieces instead of being held. */
 const HELD_BYTES = 1 << 20;
+/** Options and numbers are no longer than this. */
+const LONGEST_WORD = 32;
 
 /** Tags of replies that belong to no command of the source. */
 const OURS = -1;
@@ -37,7 +39,10 @@ export interface StreamListener {
   ackWanted(): void;
   /** A command of an executed transaction was answered with an error: data differ. */
   divergence(position: number, line: string): void;
-  /** The batch was not executed; nothing of it or behind it is on the target. The connection is of no more use. */
+  /**
+   * The batch was not executed; nothing of it or behind it is on the target. Or it was, but without what we added to
+   * it: then the verdict is `fatal`. The connection is of no more use.
+   */
   rejected(position: number, line: string, verdict: ReplyVerdict): void;
 }
 
@@ -80,8 +85,10 @@ export class StreamWriter {
   readonly #listener: StreamListener;
   #connection: TargetConnection | null = null;
   #replid = '';
-  /** Replication offset = position + shift. */
+  /** Replication offset = position + shift - newlines before the position. */
   #shift = 0;
+  /** Positions of bare newlines since the checkpoint: they have no place in the history (protocol.md 1.12). */
+  #newlines: number[] = [];
   /** Database selected in the source's stream. */
   #db = 0;
   /** Database selected in the batch on the target; -1: none yet. */
@@ -114,15 +121,24 @@ export class StreamWriter {
     return this.#replid;
   }
 
-  /** Begins, or begins again, at `position`, whose offset in the history `replid` is `offset`. */
+  /** Everything before this position is on the target together with its checkpoint: a retry never begins earlier. */
+  get checkpointed(): number {
+    return this.#checkpointed;
+  }
+
+  /**
+   * Begins, or begins again, at `position`, whose offset in the history `replid` is `offset`. Without a connection
+   * only the place is taken: consume() must wait until there is one.
+   */
   attach(
-    connection: TargetConnection,
+    connection: TargetConnection | null,
     position: number,
     place: { replid: string; offset: number; db: number },
   ): void {
     this.#connection = connection;
     this.#replid = place.replid;
     this.#shift = place.offset - position;
+    this.#newlines = [];
     this.#db = place.db;
     this.#targetDb = -1;
     this.#inTransaction = false;
@@ -141,11 +157,13 @@ export class StreamWriter {
   }
 
   offsetAt(position: number): number {
-    return position + this.#shift;
+    return position + this.#shift - this.#newlines.filter((at) => at < position).length;
   }
 
   positionAt(offset: number): number {
-    return offset - this.#shift;
+    let position = offset - this.#shift;
+    for (const at of this.#newlines) if (at < position) position++;
+    return position;
   }
 
   /** Looks at `view`, the bytes from `position` on; true where it came on. */
@@ -157,13 +175,13 @@ export class StreamWriter {
     this.want = 1;
     while (pos < end && !this.#held && !this.#choked()) {
       if (this.#passing !== null) {
-        pos = this.#pass(this.#passing, view, pos, end);
+        pos = this.#pass(this.#passing, view, pos, end, this.offsetAt(base));
         run = pos;
         if (this.#passing !== null) break;
         if (this.#batchIsFull(0)) this.#closeBatch(base + pos);
         continue;
       }
-      const next = scanCommand(view, pos, end, base + this.#shift);
+      const next = scanCommand(view, pos, end, base + this.#shift - this.#newlines.length);
       if (next < 0) {
         if (frame.needed > HELD_BYTES && this.#startPassing(view, pos, end, base)) {
           this.#copyRun(view, run, pos);
@@ -174,10 +192,9 @@ export class StreamWriter {
         break;
       }
       if (frame.argumentCount === 0) {
-        // a bare newline: no current server sends one; it has no place in the history (protocol.md 1.12)
+        // a bare newline: no current server sends one
         this.#copyRun(view, run, pos);
-        this.#shift -= next - pos;
-        pos = next;
+        for (; pos < next; pos++) this.#newlines.push(base + pos);
         run = next;
         continue;
       }
@@ -264,6 +281,9 @@ export class StreamWriter {
     }
     this.#batches.shift();
     this.#checkpointed = batch.endPosition;
+    const passed = this.#newlines.filter((at) => at < batch.endPosition).length;
+    this.#newlines.splice(0, passed);
+    this.#shift -= passed;
     this.#advance(batch.endPosition);
     const next = this.#batches[0];
     if (next?.closed === true) this.#execute();
@@ -271,8 +291,15 @@ export class StreamWriter {
 
   nestedError(index: number, line: string): void {
     const batch = this.#batches[0];
-    const position = batch?.positions[index] ?? OURS;
-    this.#listener.divergence(position === OURS ? (batch?.startPosition ?? this.#applied) : position, line);
+    if (batch === undefined) throw new InvariantError('an error without a batch');
+    const position = batch.positions[index] ?? OURS;
+    if (position !== OURS) {
+      this.#listener.divergence(position, line);
+      return;
+    }
+    // without our SELECT commands went to another database, without our HMSET their position is not known
+    this.#connection = null;
+    this.#listener.rejected(batch.startPosition, line, 'fatal');
   }
 
   // ---- batches -------------------------------------------------------------------------------------------
@@ -291,10 +318,11 @@ export class StreamWriter {
     return this.#live.out;
   }
 
-  /** True where the connection has enough to do; asked now and then, not for each command. */
+  /** True where the connection has enough to do; asked now and then, not for each command that is held. */
   #choked(): boolean {
     const commands = this.#openBatch?.commands ?? 0;
-    return (commands & 0xff) === 0 && (this.#connection === null || this.#connection.full);
+    if ((commands & 0xff) !== 0 && this.#passing === null) return false;
+    return this.#connection === null || this.#connection.full;
   }
 
   /** Makes sure that a batch is open and that it is in the stream's database. */
@@ -430,7 +458,7 @@ export class StreamWriter {
         if (words.length < 3) return;
         this.#expireAt(at, words[0]!.toString('latin1'), words.length, words[1]!, (i) => {
           const word = words[i];
-          return word === undefined || word.length > 32 ? null : word.toString('latin1');
+          return word === undefined || word.length > LONGEST_WORD ? null : word.toString('latin1');
         });
       }
     }
@@ -478,8 +506,8 @@ export class StreamWriter {
     return true;
   }
 
-  /** Goes on with a big command; returns how far it came. */
-  #pass(passing: Passing, view: Buffer, from: number, end: number): number {
+  /** Goes on with a big command; returns how far it came. `offset`: of view[0], for errors. */
+  #pass(passing: Passing, view: Buffer, from: number, end: number, offset: number): number {
     let pos = from;
     if (passing.index < 0) {
       const headEnd = view.indexOf(10, pos) + 1;
@@ -497,20 +525,20 @@ export class StreamWriter {
         pos += piece;
         if (passing.bodyLeft > 0) return pos;
       } else {
-        const lineEnd = view.indexOf(10, pos);
-        if (lineEnd < 0) return this.#wantMore(view, pos, end);
-        const length = Number(view.toString('latin1', pos + 1, lineEnd - 1));
-        const bodyEnd = lineEnd + 1 + length + 2;
-        const isKey = passing.index === 1 && length <= HELD_BYTES;
-        if (passing.relativeTtl && (isKey || length <= 32)) {
-          if (bodyEnd > end) return this.#wantMore(view, pos, bodyEnd);
-          if (isKey) passing.key = Buffer.from(view.subarray(lineEnd + 1, bodyEnd - 2));
-          if (length <= 32) passing.words[passing.index] = view.toString('latin1', lineEnd + 1, bodyEnd - 2);
+        const length = scanArgument(view, pos, end, offset + pos);
+        if (length < 0) return this.#wantMore(view, pos, end);
+        const body = frame.bodyStart;
+        const isKey = passing.index === 1;
+        const isWord = length <= LONGEST_WORD;
+        if (passing.relativeTtl && (isKey || isWord)) {
+          if (body + length > end) return this.#wantMore(view, pos, body + length);
+          if (isKey) passing.key = Buffer.from(view.subarray(body, body + length));
+          if (isWord) passing.words[passing.index] = view.toString('latin1', body, body + length);
         }
-        this.#out.raw(view, pos, lineEnd + 1);
+        this.#out.raw(view, pos, body);
         passing.bodyLeft = length + 2;
         passing.index++;
-        pos = lineEnd + 1;
+        pos = body;
       }
       if (passing.bodyLeft === 0 && passing.index === passing.argumentCount) {
         this.#passing = null;

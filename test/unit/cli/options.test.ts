@@ -48,7 +48,7 @@ test('defaults', () => {
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     forwardPublish: false,
-    spoolMemoryBytes: 64 * 1024 * 1024,
+    spoolMemoryBytes: 8 * 1024 * 1024,
     spoolLimitBytes: Number.POSITIVE_INFINITY,
   });
 });
@@ -105,6 +105,8 @@ test('a bad value is named together with its flag', () => {
     [{ replconfCommand: 'x\r\nFLUSHALL' }, /--replconf-command "x\\r\\nFLUSHALL"/],
     [{ flushTarget: true, allowNonempty: true }, /--flush-target and --allow-nonempty/],
     [{ listen: 'h:1' }, /--listen is planned/],
+    [{ advertise: 'h' }, /--advertise is planned/],
+    [{ feed: 'attach' }, /--feed attach is planned/],
   ];
   for (const [raw, message] of cases) {
     assert.throws(

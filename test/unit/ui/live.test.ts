@@ -162,3 +162,23 @@ test('a step that a question interrupts still tells its result', () => {
   assert.match(terminal.take(), /ok dial\n/);
   live.close();
 });
+
+test('before the table a hint is a line; behind it, it takes the place of the footer', () => {
+  const { terminal, live } = start();
+  live.hint('[x] does nothing now');
+  assert.equal(terminal.take(), '[x] does nothing now\n');
+  live.frame([pairSnapshot()], '[q] quit');
+  terminal.take();
+  live.hint('[y] does nothing now');
+  live.close();
+  assert.doesNotMatch(terminal.take(), /does nothing now\n/);
+});
+
+test('a line of prose is broken between words, one with a command is not', () => {
+  const { terminal, live } = start((changed) => {
+    changed.columns = 20;
+  });
+  live.say('the targets take writes now\n  -> CONFIG SET maxmemory 0');
+  assert.equal(terminal.take(), 'the targets take\nwrites now\n  -> CONFIG SET maxmemory 0\n');
+  live.close();
+});

@@ -112,11 +112,11 @@ test('only the exact name confirms, and what was typed before the question does 
     ['\x04', false],
   ] as const) {
     screen.text = '';
-    const answer = operator.confirmByTyping('Cut over?\x1b[2J', 'old-1');
+    const answer = operator.confirmByTyping('Cut over?\x1b[2J Type old-1', 'old-1');
     await keyboard.type('old-1\r');
     await until(() => screen.text.includes('> '));
-    assert.equal(screen.text.split('\n')[0], 'Cut over?\\x1b[2J', JSON.stringify(typed));
-    assert.match(screen.text, /Type old-1 to go on/);
+    assert.equal(screen.text.split('\n')[0], 'Cut over?\\x1b[2J Type old-1', JSON.stringify(typed));
+    assert.match(screen.text, /Type old-1\n.*means no/);
     await keyboard.type(typed);
     assert.equal(await answer, expected, JSON.stringify(typed));
     assert.equal(keyboard.raw, true);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { withoutRepeats } from '../../../src/ui/filter.ts';
 import { plainRenderer } from '../../../src/ui/plain.ts';
 import { pairSnapshot, Recorder } from './fake.ts';
 
@@ -44,7 +45,7 @@ test('one line per state change, hints below errors, no escape reaches the log',
     '  -> FLUSHALL',
     'a: 0.46 s  fenced: 2 users',
     'a: compared 1,234 keys: 1 different, 0 missing, 0 extra',
-    'a: client 10.0.0.9:5  (no name)  user app  last set, idle 3.0 s',
+    'a: client 10.0.0.9:5  user app  last set, idle 3.0 s',
     'x',
     'a: error: OOM\\r [target-oom]',
     '  -> raise maxmemory',
@@ -100,4 +101,45 @@ test('the summary says what became of each pair, what is left to do, and what th
     'b: stopped, 0 keys, 1.0 s',
     'promoted (exit code 7: needs attention: read the notes above)',
   ]);
+});
+
+test('a refusal is told once: not again as the error of the pair, nor as the reason of its phase', () => {
+  const out = new Recorder();
+  const renderer = withoutRepeats(plainRenderer(out));
+  const [pair, hint, recovery] = ['a', 'FLUSHALL', 'operator'];
+  renderer.event({ event: 'check', pair, name: 'target-empty', status: 'refuse', detail: '40 keys', hint });
+  renderer.event({ event: 'error', pair, code: 'target-empty', message: 'a: 40 keys', hint, recovery });
+  renderer.event({ event: 'phase', pair, from: 'checking', to: 'failed', reason: 'a: 40 keys' });
+  renderer.event({ event: 'error', pair, code: 'target-lost', message: 'a: gone', hint: '', recovery });
+  renderer.event({
+    event: 'error',
+    pair: 'b',
+    code: 'target-empty',
+    message: 'b: 1 key',
+    hint: '',
+    recovery,
+  });
+  assert.deepEqual(out.lines(), [
+    'a: refused: target-empty: 40 keys',
+    '  -> FLUSHALL',
+    'a: checking -> failed',
+    'a: error: gone [target-lost]',
+    'b: error: 1 key [target-empty]',
+  ]);
+});
+
+test('the summary of a run that was stopped says what state the two sides are in', () => {
+  const summary = (phase: 'stopped' | 'failed', keys: number, exitCode: number): string[] => {
+    const out = new Recorder();
+    const pairs = [{ pair: 'a', phase, keys, seconds: 1, writeOutageMs: 0, notes: [] }];
+    plainRenderer(out).event({ event: 'summary', outcome: 'cancelled', exitCode, pairs });
+    return out.lines();
+  };
+  assert.deepEqual(summary('stopped', 5, 6).slice(0, 2), [
+    'a: stopped, 5 keys, 1.0 s',
+    '    the source is as it was; the target is given back with what it holds, and was not promoted',
+  ]);
+  // nothing was begun; it could not be given back whole; it failed
+  for (const lines of [summary('stopped', 0, 6), summary('stopped', 5, 7), summary('failed', 5, 1)])
+    assert.equal(lines.length, 2);
 });

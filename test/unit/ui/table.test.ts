@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import stringWidth from 'string-width';
 import { ansiPaint, noPaint } from '../../../src/ui/paint.ts';
-import { formatTotals, tableLines } from '../../../src/ui/table.ts';
+import { formatTotals, tableLines, wrapWords } from '../../../src/ui/table.ts';
 import { pairSnapshot } from './fake.ts';
 
 const FOOTER = '[s] start  [l] clients  [q] quit  [?] help';
@@ -159,4 +159,16 @@ test('the totals before the start', () => {
     'Syncing 588 MB and 3,000,000 keys from 2 redises',
   );
   assert.match(formatTotals({ bytes: 0, keys: 0, sources: 1 }), /from 1 redis$/);
+});
+
+test('prose is broken between words; what may be copied stays one line', () => {
+  const prose = 'the targets take writes now';
+  assert.deepEqual(wrapWords(prose, 27), [prose]);
+  assert.deepEqual(wrapWords(prose, 26), ['the targets take writes', 'now']);
+  assert.deepEqual(wrapWords(prose, 3), ['the', 'targets', 'take', 'writes', 'now']);
+  assert.deepEqual(wrapWords(`${ansiPaint('red', 'error')}: gone`, 11), [
+    `${ansiPaint('red', 'error')}: gone`,
+  ]);
+  const command = `    ACL SETUSER app ${'+set '.repeat(30)}`;
+  assert.deepEqual(wrapWords(command, 80), [command]);
 });

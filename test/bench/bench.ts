@@ -1,0 +1,222 @@
+/**
+ * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,parts]`: time until the target has everything,
+ * beside native REPLICAOF on the same machine, alternating in one run; medians and ratios. Also the machinery alone
+ * (CRC64, cutting of an RDB). Prints figures, judges nothing: timings never decide a test.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { loadDataset } from '../../src/demo/dataset.ts';
+import { type DemoServer, startServer } from '../../src/demo/server.ts';
+import { Crc64 } from '../../src/rdb/crc64.ts';
+import { RdbReader } from '../../src/rdb/reader.ts';
+import type { RdbSink } from '../../src/rdb/sink.ts';
+import { RespConnection } from '../../src/resp/connection.ts';
+import { runCli } from '../helpers/cli.ts';
+
+const { values } = parseArgs({
+  options: {
+    scale: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '5' },
+    only: { type: 'string', default: 'small,mixed,blob,live,parts' },
+  },
+});
+const scale = Number(values.scale);
+const runs = Number(values.runs);
+const only = new Set(values.only.split(','));
+
+const PIPELINE = 1000;
+
+/** Fills with `count` strings of `minBytes` to `maxBytes`, half text, half noise. */
+async function fillStrings(port: number, count: number, minBytes: number, maxBytes: number): Promise<void> {
+  const connection = await RespConnection.connect(port);
+  const pool = Buffer.alloc(maxBytes + 4096, 'the quick brown fox jumps over it ');
+  for (let i = 0; i < pool.length; i += 2) pool[i] = 33 + ((i * 2654435761) % 90);
+  const perPipeline = Math.max(1, Math.min(PIPELINE, Math.floor((8 << 20) / maxBytes)));
+  for (let at = 0; at < count; at += perPipeline) {
+    const commands = [];
+    for (let i = at; i < Math.min(count, at + perPipeline); i++) {
+      const length = minBytes + ((i * 7919) % (maxBytes - minBytes + 1));
+      const from = (i * 31) % 4096;
+      commands.push(['SET', `user:${i}:name`, pool.subarray(from, from + length)]);
+    }
+    await connection.pipeline(commands);
+  }
+  connection.close();
+}
+
+async function connected<Value>(
+  server: DemoServer,
+  use: (to: RespConnection) => Promise<Value>,
+): Promise<Value> {
+  const connection = await RespConnection.connect(server.port);
+  try {
+    return await use(connection);
+  } finally {
+    connection.close();
+  }
+}
+
+async function info(server: DemoServer, section: string): Promise<string> {
+  return connected(server, async (to) => String(await to.call('INFO', section)));
+}
+
+interface Timing {
+  readonly seconds: number;
+  readonly rssMegabytes: number;
+}
+
+async function native(source: DemoServer, target: DemoServer, disklessLoad: boolean): Promise<Timing> {
+  return connected(target, async (to) => {
+    if (disklessLoad) await to.call('CONFIG', 'SET', 'repl-diskless-load', 'on-empty-db');
+    const began = performance.now();
+    await to.call('REPLICAOF', '127.0.0.1', source.port);
+    while (!(await info(target, 'replication')).includes('master_link_status:up')) await delay(10);
+    return { seconds: (performance.now() - began) / 1000, rssMegabytes: 0 };
+  });
+}
+
+async function ours(source: DemoServer, target: DemoServer, feed: string): Promise<Timing> {
+  const cwd = mkdtempSync(path.join(tmpdir(), 'redis-cutover-bench-'));
+  const began = performance.now();
+  const run = runCli(
+    ['migrate', '--src', source.uri, '--dst', target.uri, '--feed', feed, '--stop-at', 'in-sync', '--json'],
+    { cwd },
+  );
+  await run.phase('in-sync', 300_000);
+  const seconds = (performance.now() - began) / 1000;
+  await run.exit;
+  rmSync(cwd, { recursive: true, force: true });
+  return { seconds, rssMegabytes: run.peakRssBytes() / 1e6 };
+}
+
+const median = (numbers: readonly number[]): number =>
+  numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? 0;
+
+async function compare(name: string, fill: (port: number) => Promise<unknown>): Promise<void> {
+  const source = await startServer({ args: ['--client-output-buffer-limit', 'replica 0 0 0'] });
+  await fill(source.port);
+  const ways = {
+    'native default': (target: DemoServer) => native(source, target, false),
+    'native diskless load': (target: DemoServer) => native(source, target, true),
+    'ours write': (target: DemoServer) => ours(source, target, 'write'),
+  };
+  const timings = new Map<string, Timing[]>();
+  for (let run = 0; run < runs; run++) {
+    for (const [way, time] of Object.entries(ways)) {
+      const target = await startServer();
+      timings.set(way, [...(timings.get(way) ?? []), await time(target)]);
+      await target.stop();
+    }
+  }
+  const base = median((timings.get('native default') ?? []).map(({ seconds }) => seconds));
+  const memory = /used_memory_human:(\S+)/.exec(await info(source, 'memory'))?.[1] ?? '?';
+  console.log(`\n${name} (${memory} in memory), medians of ${runs}:`);
+  for (const [way, list] of timings) {
+    const seconds = median(list.map((timing) => timing.seconds));
+    const rss = Math.max(...list.map((timing) => timing.rssMegabytes));
+    const memoryNote = rss > 0 ? `, ${Math.round(rss)} MB resident` : '';
+    console.log(`  ${(seconds / base).toFixed(2)}  ${way.padEnd(22)} ${seconds.toFixed(2)} s${memoryNote}`);
+  }
+  await source.stop();
+}
+
+/** How far behind the target is when the last of many pipelined SETs was acknowledged. */
+async function live(): Promise<void> {
+  const count = Math.round(1_000_000 * scale);
+  const source = await startServer({
+    args: ['--client-output-buffer-limit', 'replica 0 0 0', '--repl-backlog-size', '256mb'],
+  });
+  const target = await startServer();
+  const cwd = mkdtempSync(path.join(tmpdir(), 'redis-cutover-bench-'));
+  const run = runCli(
+    ['migrate', '--src', source.uri, '--dst', target.uri, '--feed', 'write', '--cutover', 'never', '--json'],
+    { cwd },
+  );
+  await run.phase('in-sync');
+  const began = performance.now();
+  await fillStrings(source.port, count, 100, 100);
+  const offered = performance.now();
+  await connected(source, (to) => to.call('SET', 'last', '1'));
+  await connected(target, async (to) => {
+    while ((await to.call('EXISTS', 'last')) !== 1) await delay(5);
+  });
+  const behind = performance.now() - offered;
+  const rate = Math.round((count / (offered - began)) * 1000);
+  console.log(
+    `\nlive: ${count} SETs of 100 B offered at ${rate}/s, target behind by ${behind.toFixed(0)} ms at the end`,
+  );
+  run.kill('SIGTERM');
+  await run.exit;
+  rmSync(cwd, { recursive: true, force: true });
+  await source.stop();
+  await target.stop();
+}
+
+/** CRC64 and the cutting of an RDB, alone, on one core. */
+async function parts(): Promise<void> {
+  const piece = Buffer.alloc(64 * 1024, 'x');
+  const crc = new Crc64();
+  const rounds = 4000;
+  let began = performance.now();
+  for (let i = 0; i < rounds; i++) crc.update(piece, 0, piece.length);
+  const crcRate = (rounds * piece.length) / (performance.now() - began) / 1000;
+  const source = await startServer();
+  await loadDataset(source.port, { keys: 200_000 });
+  await connected(source, (to) => to.call('SAVE'));
+  const rdb = readFileSync(path.join(source.dir, 'dump.rdb'));
+  await source.stop();
+  began = performance.now();
+  const cuts = 20;
+  for (let i = 0; i < cuts; i++) cut(rdb);
+  const cutRate = (cuts * rdb.length) / (performance.now() - began) / 1000;
+  console.log(`\nCRC64 ${crcRate.toFixed(0)} MB/s; RDB cut and checked ${cutRate.toFixed(0)} MB/s`);
+}
+
+function cut(rdb: Buffer): void {
+  const nothing = (): void => undefined;
+  const sink: RdbSink = {
+    header: nothing,
+    aux: nothing,
+    resizeDb: nothing,
+    functionLibrary: nothing,
+    skipped: nothing,
+    string: nothing,
+    value: nothing,
+    blobStart: nothing,
+    blobData: nothing,
+    blobEnd: nothing,
+    elementsStart: nothing,
+    element: nothing,
+    elementStart: nothing,
+    elementData: nothing,
+    elementEnd: nothing,
+    elementsEnd: nothing,
+  };
+  const reader = new RdbReader(sink);
+  while (!reader.done) {
+    const end = Math.min(rdb.length, reader.position + Math.max(reader.want, 1 << 20));
+    if (!reader.consume(rdb.subarray(reader.position, end)) && end === rdb.length) {
+      throw new Error('the RDB ends too early');
+    }
+  }
+}
+
+if (only.has('small')) {
+  await compare('strings of 40-160 B', (port) => fillStrings(port, Math.round(3_000_000 * scale), 40, 160));
+}
+if (only.has('mixed')) {
+  await compare('all types', (port) =>
+    loadDataset(port, { keys: Math.round(1_500_000 * scale), bigMembers: Math.round(300_000 * scale) }),
+  );
+}
+if (only.has('blob')) {
+  await compare('strings of 1 MB', (port) =>
+    fillStrings(port, Math.round(1500 * scale), 1_000_000, 1_000_000),
+  );
+}
+if (only.has('live')) await live();
+if (only.has('parts')) await parts();
