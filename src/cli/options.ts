@@ -10,6 +10,7 @@ import { UsageError } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 import { type PairEntry, pairsOf, parseHostList } from '../fleet/host-list.ts';
+import type { RunFile, StoredEndpoint } from '../migrate/run-folder.ts';
 import { type CredentialSources, passwordFromEnv, readAuthFile, withCredentials } from './credentials.ts';
 import { parseUri } from './uri.ts';
 
@@ -298,6 +299,28 @@ export function renderOptionsTable(): string {
   return lines.join('\n');
 }
 
+/** The options of an earlier run, with what the command line says anew. */
+export function resolveFormerOptions(
+  run: RunFile,
+  dir: string,
+  raw: RawOptions,
+  around: Surroundings,
+): RunOptions {
+  const now = resolveRunOptions(raw, around);
+  return {
+    ...now,
+    ...run.options,
+    spoolLimitBytes: run.options.spoolLimitBytes ?? Number.POSITIVE_INFINITY,
+    cutover: now.cutover,
+    stopAtInSync: now.stopAtInSync,
+    assumeYes: now.assumeYes,
+    // what was to be flushed or kept was decided when the run began
+    flushTarget: false,
+    runDir: dir,
+    resumes: run.runId,
+  };
+}
+
 /** What the options are read against; a test passes its own. */
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -316,7 +339,31 @@ export interface Surroundings {
  * @throws UsageError where servers, credentials or TLS files cannot be used; HostListError with all its faults
  */
 export async function resolvePairs(raw: RawOptions, around: Surroundings): Promise<PairSpec[]> {
-  const pairs = await readPairs(raw, around);
+  return completePairs(await readPairs(raw, around), raw, around);
+}
+
+/**
+ * The pairs of an earlier run: its folder knows the servers, the command line brings passwords and TLS files anew.
+ *
+ * @throws UsageError where credentials or TLS files cannot be used
+ */
+export function resolveFormerPairs(run: RunFile, raw: RawOptions, around: Surroundings): PairSpec[] {
+  const endpointOf = ({ host, port, username, tls }: StoredEndpoint): Endpoint => ({
+    host,
+    port,
+    username,
+    password: null,
+    tls: tls === null ? null : { ca: null, cert: null, key: null, ...tls },
+  });
+  const pairs = run.pairs.map(({ name, source, target }) => ({
+    name,
+    source: endpointOf(source),
+    target: endpointOf(target),
+  }));
+  return completePairs(pairs, raw, around);
+}
+
+function completePairs(pairs: readonly PairSpec[], raw: RawOptions, around: Surroundings): PairSpec[] {
   const { src, dst } = credentialSources(raw, around);
   const tls = readTls(raw);
   const complete = (endpoint: Endpoint, sources: CredentialSources): Endpoint => ({
@@ -461,6 +508,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
     assumeYes: raw.yes ?? false,
+    resumes: null,
     runDir: raw.runDir === undefined ? defaultRunDir(around) : resolve(around.cwd, raw.runDir),
     commandNames: {
       psync: commandName('--psync-command', raw.psyncCommand) ?? 'PSYNC',

@@ -18,6 +18,8 @@ export interface RunOptions {
   readonly flushTarget: boolean;
   readonly allowNonempty: boolean;
   readonly assumeYes: boolean;
+  /** The run that is gone on with; null: a new one. */
+  readonly resumes: string | null;
   /** Absolute path; state, journal, spool and report live here. */
   readonly runDir: string;
   readonly commandNames: ReplicationCommandNames;

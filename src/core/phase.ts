@@ -13,8 +13,8 @@ export type Phase =
   | 'stopped';
 
 const MOVES: Record<Phase, readonly Phase[]> = {
-  // checking → catching-up: a resumed pair whose snapshot is already on the target
-  checking: ['snapshot', 'catching-up', 'failed', 'stopped'],
+  // a resumed pair: its snapshot is already on the target, or it was through with everything
+  checking: ['snapshot', 'catching-up', 'promoted', 'failed', 'stopped'],
   snapshot: ['catching-up', 'snapshot', 'failed', 'stopped'],
   'catching-up': ['in-sync', 'snapshot', 'writable', 'failed', 'stopped'],
   'in-sync': ['catching-up', 'writable', 'snapshot', 'failed', 'stopped'],

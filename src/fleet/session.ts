@@ -10,8 +10,9 @@ import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
+import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
-import { RunFolder } from '../migrate/run-folder.ts';
+import { type JournalEntry, RunFolder } from '../migrate/run-folder.ts';
 
 export interface SessionIo {
   readonly renderer: Renderer;
@@ -53,6 +54,17 @@ export async function runMigrate(
   return session.run();
 }
 
+/** Goes on with the run in `folder` after a crash or a quit; emits the summary last. */
+export async function runResume(
+  folder: RunFolder,
+  pairs: readonly PairSpec[],
+  options: RunOptions,
+  io: SessionIo,
+): Promise<ExitCode> {
+  const session = new Session(pairs, options, io, { folder, journal: await folder.readJournal() });
+  return session.run();
+}
+
 class Session {
   readonly #options: RunOptions;
   readonly #io: SessionIo;
@@ -62,14 +74,29 @@ class Session {
   #wake: () => void = () => undefined;
   #frames: NodeJS.Timeout | null = null;
   #allowed: readonly OperatorCommand[] = [];
+  /** Pairs whose cutover by itself is under way: the loop comes round meanwhile. */
+  readonly #promoting = new Set<Migration>();
   readonly #autoTries = new Map<Migration, { tries: number; notBefore: number }>();
 
-  constructor(pairs: readonly PairSpec[], options: RunOptions, io: SessionIo) {
+  /** @param former the run that is gone on with; null: a new one */
+  constructor(
+    pairs: readonly PairSpec[],
+    options: RunOptions,
+    io: SessionIo,
+    former: { readonly folder: RunFolder; readonly journal: readonly JournalEntry[] } | null = null,
+  ) {
+    this.#folder = former?.folder ?? null;
     this.#options = options;
     this.#io = io;
     const emit = (event: MigrationEvent): void => io.renderer.event(event);
     this.#migrations = pairs.map(
-      (pair) => new Migration(pair, options, { emit, phaseChanged: () => this.#wake() }),
+      (pair) =>
+        new Migration(
+          pair,
+          options,
+          { emit, phaseChanged: () => this.#wake() },
+          former === null ? null : leftoversOf(former.journal, pair.name),
+        ),
     );
     io.signal.addEventListener('abort', () => this.#wake());
   }
@@ -86,7 +113,7 @@ class Session {
         : this.end('cancelled', EXIT.cancelled);
     }
     try {
-      this.#folder = await RunFolder.create(
+      this.#folder ??= await RunFolder.create(
         this.#options.runDir,
         randomBytes(6).toString('hex'),
         this.#migrations.map(({ pair }) => pair),
@@ -192,13 +219,24 @@ class Session {
   async #autoCutOver(running: readonly Migration[]): Promise<void> {
     const ready = running.filter((migration) => {
       const waits = this.#autoTries.get(migration);
-      return migration.phase === 'in-sync' && (waits === undefined || Date.now() >= waits.notBefore);
+      // writable: a resumed pair whose target was open already
+      const due = migration.phase === 'in-sync' || migration.phase === 'writable';
+      return due && !this.#promoting.has(migration) && (waits === undefined || Date.now() >= waits.notBefore);
     });
     await Promise.all(ready.map((migration) => this.#tryPromote(migration)));
     if (ready.length === 0) await new Promise((resolve) => setTimeout(resolve, AUTO_RETRY_MS / 5).unref());
   }
 
   async #tryPromote(migration: Migration): Promise<void> {
+    this.#promoting.add(migration);
+    try {
+      await this.#promoteByItself(migration);
+    } finally {
+      this.#promoting.delete(migration);
+    }
+  }
+
+  async #promoteByItself(migration: Migration): Promise<void> {
     const { divergences } = migration.snapshot();
     if (divergences > 0) {
       migration.abandon(

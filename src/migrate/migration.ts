@@ -24,9 +24,12 @@ import { assertMove, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
 import { Spool } from '../spool/spool.ts';
-import { Fence } from '../target/write/fence.ts';
+import { CHECKPOINT_KEY, type Checkpoint } from '../target/write/checkpoint.ts';
+import { dropRunUser, Fence } from '../target/write/fence.ts';
+import { LEASE_KEY } from '../target/write/lease.ts';
 import { clientsOn } from './clients.ts';
 import { cutOver, sourceOffset } from './cutover.ts';
+import type { Leftovers } from './leftovers.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { RateMeter } from './rate-meter.ts';
 import type { RunFolder } from './run-folder.ts';
@@ -53,6 +56,7 @@ export class Migration {
   readonly pair: PairSpec;
   readonly #options: RunOptions;
   readonly #ports: MigrationPorts;
+  readonly #left: Leftovers | null;
   readonly #abort = new AbortController();
   readonly #gauge = new SyncGauge();
   readonly #byteRate = new RateMeter();
@@ -73,6 +77,10 @@ export class Migration {
   #timers: NodeJS.Timeout[] = [];
   #sourceOffset = 0;
   #copies = 0;
+  /** True where a resumed pair was left with applications writing to its target. */
+  #open = false;
+  /** The source's fence, where a resumed pair was left with it. */
+  #sourceFence: Fence | null = null;
   #copiesInARow = 0;
   #startedAt = performance.now();
   #endedAt: number | null = null;
@@ -83,10 +91,12 @@ export class Migration {
   #lastWaiting: { readonly reason: string; readonly atMs: number } | null = null;
   readonly #notes: string[] = [];
 
-  constructor(pair: PairSpec, options: RunOptions, ports: MigrationPorts) {
+  /** @param left what an earlier process of this run has left; null: the pair is new */
+  constructor(pair: PairSpec, options: RunOptions, ports: MigrationPorts, left: Leftovers | null) {
     this.pair = pair;
     this.#options = options;
     this.#ports = ports;
+    this.#left = left;
   }
 
   get phase(): Phase {
@@ -110,6 +120,11 @@ export class Migration {
       const connectTimeoutMs = CONNECT_TIMEOUT_MS;
       this.#source ??= await ServerSession.open(this.pair.source, 'source', { connectTimeoutMs });
       this.#target ??= await ServerSession.open(this.pair.target, 'target', { connectTimeoutMs });
+      if (this.#left?.phase === 'promoted') {
+        const detail = 'this pair was promoted before: what may be left on its target is put away';
+        this.#emit({ event: 'check', pair: this.pair.name, name: 'resume', status: 'ok', detail });
+        return [];
+      }
       const result = await preflight(this.#source, this.#target, this.#options);
       for (const check of result.checks) this.#emit({ event: 'check', pair: this.pair.name, ...check });
       this.#facts = assertPreflight(this.pair, result);
@@ -123,7 +138,10 @@ export class Migration {
   /** Takes hold of the target and begins to follow the source; returns when that is under way, or the pair failed. */
   async start(folder: RunFolder): Promise<void> {
     try {
-      await this.#begin(folder);
+      this.#folder = folder;
+      this.#startedAt = performance.now();
+      if (this.#left?.phase === 'promoted') await this.#finishPromoted(this.#left);
+      else await this.#begin(folder);
     } catch (error) {
       this.#fail(toCutoverError(error));
       await this.#ending;
@@ -132,14 +150,16 @@ export class Migration {
 
   async #begin(folder: RunFolder): Promise<void> {
     const { source, target, facts } = this.#checked;
-    this.#folder = folder;
-    this.#startedAt = performance.now();
+    const left = this.#left;
+    if (left !== null) await this.#takeUp(left, source);
     this.#hold = await TargetHold.take({
       pair: this.pair,
       facts,
       folder,
       source,
       target,
+      formerFence: left?.targetFence ?? null,
+      open: this.#open,
       onLost: (error) => this.#fail(error),
       note: (message) => this.#note(message),
     });
@@ -152,7 +172,8 @@ export class Migration {
       memoryBytes: this.#options.spoolMemoryBytes,
       limitBytes: this.#options.spoolLimitBytes,
     });
-    this.#feed = this.#makeFeed(this.#spool, this.#door, facts, folder.run.runId);
+    const resumeFrom = left === null ? null : await this.#door.checkpointOf(folder.run.runId);
+    this.#feed = this.#makeFeed(this.#spool, this.#door, facts, folder.run.runId, resumeFrom);
     this.#link = new SourceLink(
       {
         endpoint: this.pair.source,
@@ -164,11 +185,47 @@ export class Migration {
       },
       this.#feed,
     );
-    this.#moveTo('snapshot');
+    if (resumeFrom === null) this.#moveTo('snapshot');
+    else this.#moveTo('catching-up', `resumed at offset ${resumeFrom.offset}: the snapshot is on the target`);
     this.#following = this.#link
       .run(this.#abort.signal)
       .catch((error: unknown) => this.#fail(toCutoverError(error)));
     this.#watch();
+  }
+
+  /** Says in what state an earlier process has left the pair, and undoes a cutover that it was in the middle of. */
+  async #takeUp(left: Leftovers, source: ServerSession): Promise<void> {
+    this.#note(`the run had come to: ${left.phase ?? 'nothing yet'}`);
+    // anything left is ours: a copy that is not complete is emptied away
+    this.#copies = 1;
+    this.#open = left.cutOver || left.phase === 'writable';
+    if (left.sourceFence === null) return;
+    const fence = Fence.fromJournal(source, left.sourceFence);
+    if (left.cutOver) {
+      this.#note(
+        'the run had ended between opening the target and promoting it: the source stays fenced, promote goes on',
+      );
+      this.#sourceFence = fence;
+      return;
+    }
+    this.#notes.push(...(await fence.lift()));
+    await this.#checkedFolder.append(
+      { kind: 'source-fence-lifted', pair: this.pair.name, data: null },
+      'durable',
+    );
+    this.#note('the run had ended in the middle of a cutover: the source takes writes again');
+  }
+
+  /** The pair was through: only what a crash may have left on the target is put away. */
+  async #finishPromoted(left: Leftovers): Promise<void> {
+    const target = this.#target;
+    if (target === null) throw new InvariantError('the pair was not checked');
+    if (left.targetFence !== null)
+      this.#notes.push(...(await Fence.fromJournal(target, left.targetFence).lift()));
+    await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
+    if (left.runUser) await dropRunUser(target, this.#checkedFolder.run.runId);
+    this.#moveTo('promoted', 'it was promoted before');
+    await this.#letGo('promoted');
   }
 
   /** **e**: applications may write to the target from now on. */
@@ -201,9 +258,11 @@ export class Migration {
   async #cutOver(signal: AbortSignal): Promise<void> {
     const { hold, feed, folder, source, facts } = this.#running;
     const wasWritable = this.#phase === 'writable';
-    const fence = this.#options.sourceFence
-      ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
-      : null;
+    const fence =
+      this.#sourceFence ??
+      (this.#options.sourceFence
+        ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
+        : null);
     signal.throwIfAborted();
     if (fence === null || fence.kind === 'none') {
       this.#note(
@@ -305,7 +364,13 @@ export class Migration {
 
   // ---- how it is kept going ------------------------------------------------------------------------------
 
-  #makeFeed(spool: Spool, door: TargetDoor, facts: PairFacts, run: string): WriteFeed {
+  #makeFeed(
+    spool: Spool,
+    door: TargetDoor,
+    facts: PairFacts,
+    run: string,
+    resumeFrom: Checkpoint | null,
+  ): WriteFeed {
     return new WriteFeed(
       spool,
       door,
@@ -314,6 +379,7 @@ export class Migration {
         capabilities: facts.capabilities,
         relativeTtls: !facts.source.atLeast(7, 0),
         forwardPublish: this.#options.forwardPublish,
+        resumeFrom,
       },
       {
         copyBegins: () => this.#copyBegins(),
@@ -344,7 +410,7 @@ export class Migration {
         hint: 'nothing is to be done: the copy is taken behind --cutover-timeout',
       });
     }
-    if (this.#phase === 'writable') {
+    if (this.#phase === 'writable' || this.#open) {
       throw new TargetError(
         'the source wants a full copy, but the target already takes writes, which it would wipe',
         {
@@ -424,6 +490,8 @@ export class Migration {
         this.#copiesInARow = 0;
         this.#emit({ event: 'progress', ...this.snapshot() });
         this.#moveTo('in-sync');
+        if (this.#open)
+          this.#moveTo('writable', 'the applications write to the target since before the resume');
       } else if (this.#phase === 'in-sync' && !inSync && this.#cutover === null) {
         this.#moveTo('catching-up', this.#bothConnected ? 'the lag grew' : 'a connection was lost');
       }

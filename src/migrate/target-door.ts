@@ -106,6 +106,12 @@ export class TargetDoor {
     await session.call('HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
   }
 
+  /** The checkpoint that an earlier process of this run has left behind a complete snapshot; null: none. */
+  async checkpointOf(run: string): Promise<Checkpoint | null> {
+    const checkpoint = parseCheckpoint(await this.#access.session.call('HGETALL', CHECKPOINT_KEY));
+    return checkpoint?.run === run && checkpoint.phase === 'stream' ? checkpoint : null;
+  }
+
   async removeCheckpoint(): Promise<void> {
     await this.#access.session.call('DEL', CHECKPOINT_KEY);
   }

@@ -20,6 +20,10 @@ export interface HoldRequest {
   readonly source: ServerSession;
   /** The operator's own session with the target: sets and lifts the fence. */
   readonly target: ServerSession;
+  /** The fence that an earlier process of this run may have set (Fence.toJournal()); null: none. */
+  readonly formerFence: unknown;
+  /** True where the applications write to the target already: no fence is set. */
+  readonly open: boolean;
   readonly onLost: (error: CutoverError) => void;
   readonly note: (message: string) => void;
 }
@@ -33,7 +37,7 @@ export class TargetHold {
   readonly endpoint: Endpoint;
   /** An ordinary session as that user. */
   readonly session: ServerSession;
-  #fenced = true;
+  #fenced: boolean;
   #released = false;
 
   private constructor(
@@ -48,29 +52,36 @@ export class TargetHold {
     this.session = own.session;
     this.#lease = lease;
     this.#fence = fence;
+    this.#fenced = !request.open;
   }
 
   /** @throws PreflightError where another run has the target; what was changed until then is undone */
   static async take(request: HoldRequest): Promise<TargetHold> {
-    const { pair, facts, folder, source, target, onLost } = request;
+    const { pair, facts, folder, source, target, onLost, formerFence, open } = request;
     const { runId } = folder.run;
-    const lease = await acquireLease(target, source, { runId, pair: pair.name, onLost });
-    let own: { endpoint: Endpoint; session: ServerSession; ownUser: boolean } | null = null;
+    const own = await ownAccess(request);
+    let lease: Lease | null = null;
     let fence: Fence | null = null;
     try {
-      own = await ownAccess(request);
-      lease.moveTo(own.session);
-      fence = await Fence.prepare(target, facts.target, {
-        side: 'target',
-        exceptUser: own.ownUser ? own.endpoint.username : null,
-      });
-      await folder.append({ kind: 'target-fence', pair: pair.name, data: fence.toJournal() }, 'durable');
-      await fence.set();
+      // as our own user: a fence that an earlier process has left does not stop it
+      lease = await acquireLease(own.session, source, { runId, pair: pair.name, onLost });
+      // a fence that is set must not be taken for the users' own rights
+      fence =
+        formerFence !== null
+          ? Fence.fromJournal(target, formerFence)
+          : await Fence.prepare(target, facts.target, {
+              side: 'target',
+              exceptUser: own.ownUser ? own.endpoint.username : null,
+            });
+      if (!open) {
+        await folder.append({ kind: 'target-fence', pair: pair.name, data: fence.toJournal() }, 'durable');
+        await fence.set();
+      }
       return new TargetHold(request, own, lease, fence);
     } catch (error) {
       await fence?.lift().catch(() => undefined);
-      await lease.release().catch(() => undefined);
-      if (own?.ownUser === true) {
+      await lease?.release().catch(() => undefined);
+      if (own.ownUser) {
         await own.session.close();
         await dropRunUser(target, runId).catch(() => undefined);
       }

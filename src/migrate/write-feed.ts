@@ -66,6 +66,8 @@ export interface FeedSettings {
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
   readonly forwardPublish: boolean;
+  /** Where an earlier process of this run has come to; null: a full copy is due. */
+  readonly resumeFrom: Checkpoint | null;
 }
 
 type Stage =
@@ -151,6 +153,10 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#settings = settings;
     this.#listener = listener;
     this.#signal = signal;
+    if (settings.resumeFrom !== null) {
+      this.#stage = { kind: 'back', checkpoint: settings.resumeFrom, asked: false };
+      this.#applied = settings.resumeFrom.offset;
+    }
     this.#snapshot = new SnapshotWriter(settings.capabilities, {
       aux: (name, value) => this.#aux(name, value.toString('latin1')),
       note: (message) => listener.note(message),

@@ -182,7 +182,8 @@ class TerminalOperator implements Operator {
 
   #hint(typed: string): void {
     const now = this.#waiting === null ? 'please wait' : keysFooter(this.#waiting.allowed);
-    const text = `[${printable(typed, 10)}] does nothing now  ${now}`;
+    const key = /^[\r\n]+$/.test(typed) ? 'Enter' : printable(typed, 10);
+    const text = `[${key}] does nothing now  ${now}`;
     if (this.#options.screen === undefined) this.#stdout.write(`${text}\n`);
     else this.#options.screen.hint(text);
   }

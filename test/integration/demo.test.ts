@@ -15,6 +15,8 @@ import { Terminal, terminalOptions } from '../helpers/terminal.ts';
 import { until } from '../helpers/wait.ts';
 
 const BIN = fileURLToPath(new URL('../../bin/redis-cutover.js', import.meta.url));
+/** A demo that leaves a server running never ends. */
+const LIMIT = { timeout: 120_000 };
 const PORTS = /old on port (\d+), new on (\d+)/;
 
 /** A folder in which everything temporary ends up, and nothing may stay. */
@@ -53,33 +55,41 @@ async function assertNothingLeft(temporary: string, ports: readonly number[]): P
   for (const port of ports) assert.equal(await isOpen(port), false, `port ${port} still answers`);
 }
 
-test('--json: by itself to the end; the summary is last, all writes are counted, both sides are equal', async (t) => {
-  const { temporary } = scratch(t);
-  const demo = startDemo(t, ['--json'], temporary);
-  assert.equal(await demo.exit, 0, demo.stderr());
-  const summary = demo.events.at(-1);
-  assert.equal(summary?.event, 'summary');
-  assert.equal(demo.events.filter(({ event }) => event === 'summary').length, 1);
-  assert.deepEqual([summary?.['outcome'], summary?.['exitCode']], ['promoted', 0]);
-  const [pair] = (summary?.['pairs'] ?? []) as { pair: string; phase: string; writeOutageMs: number }[];
-  assert.deepEqual([pair?.pair, pair?.phase], ['demo', 'promoted']);
-  assert.ok((pair?.writeOutageMs ?? 0) > 0);
-  const verify = demo.events.find(({ event }) => event === 'verify');
-  assert.deepEqual([verify?.['different'], verify?.['missing'], verify?.['extra']], [0, 0, 0]);
-  assert.ok(Number(verify?.['compared']) >= 3_000);
-  const notes = demo.events.filter(({ event }) => event === 'note').map((event) => String(event['message']));
-  const counts = notes.map((note) => /acknowledged by the old server: (\S+); refused .*: (\S+)$/.exec(note));
-  const [, acknowledged, refused] = counts.find((match) => match !== null) ?? [];
-  assert.ok(Number(acknowledged?.replace(',', '')) > 0 && Number(refused) > 0, notes.join('\n'));
-  assert.ok(
-    notes.some((note) => /^digests .*: equal \([0-9a-f]{40}\)$/.test(note)),
-    notes.join('\n'),
-  );
-  assert.match(notes.at(-1) ?? '', /^EQUAL/);
-  await assertNothingLeft(temporary, await portsOf(demo));
-});
+test(
+  '--json: by itself to the end; the summary is last, all writes are counted, both sides are equal',
+  LIMIT,
+  async (t) => {
+    const { temporary } = scratch(t);
+    const demo = startDemo(t, ['--json'], temporary);
+    assert.equal(await demo.exit, 0, demo.stderr());
+    const summary = demo.events.at(-1);
+    assert.equal(summary?.event, 'summary');
+    assert.equal(demo.events.filter(({ event }) => event === 'summary').length, 1);
+    assert.deepEqual([summary?.['outcome'], summary?.['exitCode']], ['promoted', 0]);
+    const [pair] = (summary?.['pairs'] ?? []) as { pair: string; phase: string; writeOutageMs: number }[];
+    assert.deepEqual([pair?.pair, pair?.phase], ['demo', 'promoted']);
+    assert.ok((pair?.writeOutageMs ?? 0) > 0);
+    const verify = demo.events.find(({ event }) => event === 'verify');
+    assert.deepEqual([verify?.['different'], verify?.['missing'], verify?.['extra']], [0, 0, 0]);
+    assert.ok(Number(verify?.['compared']) >= 3_000);
+    const notes = demo.events
+      .filter(({ event }) => event === 'note')
+      .map((event) => String(event['message']));
+    const counts = notes.map((note) =>
+      /acknowledged by the old server: (\S+); refused .*: (\S+)$/.exec(note),
+    );
+    const [, acknowledged, refused] = counts.find((match) => match !== null) ?? [];
+    assert.ok(Number(acknowledged?.replace(',', '')) > 0 && Number(refused) > 0, notes.join('\n'));
+    assert.ok(
+      notes.some((note) => /^digests .*: equal \([0-9a-f]{40}\)$/.test(note)),
+      notes.join('\n'),
+    );
+    assert.match(notes.at(-1) ?? '', /^EQUAL/);
+    await assertNothingLeft(temporary, await portsOf(demo));
+  },
+);
 
-test('off a terminal: lines for people', async (t) => {
+test('off a terminal: lines for people', LIMIT, async (t) => {
   const { temporary } = scratch(t);
   const demo = startDemo(t, [], temporary);
   assert.equal(await demo.exit, 0, demo.stderr());
@@ -91,7 +101,7 @@ test('off a terminal: lines for people', async (t) => {
   assert.equal(demo.stderr(), '');
 });
 
-test('a target that is not equal in the end: exit 5', async (t) => {
+test('a target that is not equal in the end: exit 5', LIMIT, async (t) => {
   const { temporary } = scratch(t);
   const demo = startDemo(t, ['--json'], temporary);
   const [, fresh] = await portsOf(demo);
@@ -119,7 +129,7 @@ const MOMENTS: readonly (readonly [
 
 for (const [when, keys, reached] of MOMENTS) {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    test(`${signal} ${when}: exit 130, servers and folders are gone`, async (t) => {
+    test(`${signal} ${when}: exit 130, servers and folders are gone`, LIMIT, async (t) => {
       const { temporary } = scratch(t);
       const demo = startDemo(t, ['--json', '--keys', keys], temporary);
       const ports = await portsOf(demo);
@@ -133,7 +143,7 @@ for (const [when, keys, reached] of MOMENTS) {
   }
 }
 
-test('no redis-server anywhere: exit 2 and how to get one', async (t) => {
+test('no redis-server anywhere: exit 2 and how to get one', LIMIT, async (t) => {
   const { temporary } = scratch(t);
   const demo = runCli(['demo'], { t, env: { TMPDIR: temporary, PATH: temporary, REDIS_SERVER: undefined } });
   assert.equal(await demo.exit, 2);
@@ -144,7 +154,7 @@ test('no redis-server anywhere: exit 2 and how to get one', async (t) => {
   await assertNothingLeft(temporary, []);
 });
 
-test('on a terminal it asks, and says what the keys do', terminalOptions, async (t) => {
+test('on a terminal it asks, and says what the keys do', { ...LIMIT, ...terminalOptions }, async (t) => {
   const { folder, temporary } = scratch(t);
   const script = join(folder, 'demo');
   writeFileSync(script, `TMPDIR='${temporary}' exec '${process.execPath}' '${BIN}' demo --keys 3000\n`);

@@ -18,6 +18,7 @@ const OPTIONS: RunOptions = {
   flushTarget: false,
   allowNonempty: false,
   assumeYes: false,
+  resumes: null,
   runDir: '/nowhere',
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
   forwardPublish: false,

@@ -173,6 +173,23 @@ describe('orders from this side', { concurrency: true }, () => {
     assert.deepEqual(asked, ['201']);
   });
 
+  it('redial while the sink prepares: what had come and waits is dropped', async (t) => {
+    const source = await fakeSource(
+      t,
+      [UP_TO_PSYNC, send(fullResync('late'))],
+      [UP_TO_PSYNC, send('+CONTINUE\r\nstream')],
+    );
+    const sink = new RecordingSink();
+    sink.prepare = async () => {
+      await source.finished();
+      sink.resume = { replid: REPLID, offset: 100 };
+      link.redial();
+    };
+    const { link } = runLink(t, source.port, { sink });
+    await until(() => sink.calls.length === 3);
+    await until(() => sink.bytes.toString() === 'stream');
+  });
+
   it('redial within the stream: no byte of the old connection comes behind it', async (t) => {
     const source = await fakeSource(
       t,

@@ -9,6 +9,7 @@ import { RespConnection } from '../../src/resp/connection.ts';
 import { type CliEvent, type CliOptions, type CliRun, runCli } from '../helpers/cli.ts';
 import { infoField, plain } from '../helpers/client.ts';
 import type { Cleanup } from '../helpers/server.ts';
+import { until } from '../helpers/wait.ts';
 
 /** A path that does not exist yet, in a folder that goes with the test. */
 export function newRunDir(t: Cleanup): string {
@@ -87,6 +88,18 @@ export function infoNumber(port: number, section: string, field: string): Promis
 /** The latest snapshot of the pair that was shown. */
 export function lastProgress(run: CliRun): CliEvent | undefined {
   return run.events.findLast((event) => event.event === 'progress');
+}
+
+/** Waits until the run has shown that the target has everything that the source has now, and is in sync. */
+export async function caughtUp(run: CliRun, sourcePort: number, timeoutMs = 30_000): Promise<void> {
+  const offset = await infoNumber(sourcePort, 'replication', 'master_repl_offset');
+  await until(
+    () => {
+      const shown = lastProgress(run);
+      return Number(shown?.['appliedOffset'] ?? -1) >= offset && shown?.['phase'] === 'in-sync';
+    },
+    { timeoutMs, what: `applied up to ${offset}, and in sync` },
+  );
 }
 
 /** Events of one kind so far. */

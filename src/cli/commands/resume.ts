@@ -1,18 +1,26 @@
 /** `redis-cutover resume RUN_DIR`: goes on with a run after a crash or a quit. */
-import { notBuiltYet, resolveRunOptions } from '../options.ts';
-import { surroundings } from '../wiring.ts';
+import { resolve } from 'node:path';
+import { runResume } from '../../fleet/session.ts';
+import { RunFolder } from '../../migrate/run-folder.ts';
+import { resolveFormerOptions, resolveFormerPairs } from '../options.ts';
+import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
 export const resumeCommand: Command = {
   name: 'resume',
-  help: 'go on after a crash or a quit (not built yet)',
+  help: 'go on after a crash or a quit',
   args: '<run-dir>',
   examples: ['redis-cutover resume ./redis-cutover-run-20260412-031500'],
-  async run(raw) {
-    resolveRunOptions(raw, surroundings(raw));
-    throw notBuiltYet(
-      'resume',
-      'begin again: redis-cutover migrate with --flush-target; README.md says how to lift a fence by hand',
-    );
+  async run(raw, args) {
+    const around = surroundings(raw);
+    const dir = resolve(around.cwd, args[0] ?? '.');
+    const folder = await RunFolder.open(dir);
+    try {
+      const pairs = resolveFormerPairs(folder.run, raw, around);
+      const options = resolveFormerOptions(folder.run, dir, raw, around);
+      return await inSession(raw, options.cutover, (io) => runResume(folder, pairs, options, io));
+    } finally {
+      await folder.close();
+    }
   },
 };

@@ -89,10 +89,11 @@ export const clock: Check = async ({ source, target }) => {
       );
 };
 
-export const lease: Check = async ({ target }) => {
+export const lease: Check = async ({ target, options }) => {
   const holder = await readLease(target).catch(replyErrorAsValue);
   if (holder instanceof ReplyError) return unknown('lease', 'whether another run feeds the target', holder);
-  if (holder === null) return ok('lease', 'no other run feeds the target');
+  if (holder === null || holder.runId === options.resumes)
+    return ok('lease', 'no other run feeds the target');
   const error = leaseHeldError(holder, target.where);
   return refuse('lease', error.message, error.hint);
 };

@@ -58,6 +58,10 @@ export const targetEmpty: Check = async ({ target, targetInfo, options }) => {
   if (own instanceof ReplyError) return unknown(name, 'the keys of the target', own);
   const keys = targetInfo.keyspace.reduce((sum, entry) => sum + entry.keys, 0) - own;
   if (keys <= 0) return ok(name, 'the target holds no keys');
+  if (options.resumes !== null) {
+    const run = await ask(target, 'HGET', CHECKPOINT_KEY, 'run');
+    if (run === options.resumes) return ok(name, `the target holds ${keys} keys of this very run`);
+  }
   const detail = `the target holds ${keys} keys`;
   if (options.flushTarget) return warn(name, `${detail}: they will be deleted (--flush-target)`);
   if (options.allowNonempty) {
@@ -141,6 +145,8 @@ export const databases: Check = async ({ source, target, sourceInfo }) => {
 
 export const targetPermissions: Check = async ({ target, targetInfo, targetFence, options }) => {
   const name = 'target-permissions';
+  // our own fence may be what takes them away
+  if (options.resumes !== null) return ok(name, 'checked when the run began');
   const needed = options.flushTarget ? [...NEEDED, ['FLUSHALL'] as const] : NEEDED;
   const missing = await missingCommands(
     target,

@@ -67,7 +67,7 @@ export async function acquireLease(
 }
 
 export class Lease {
-  #session: ServerSession;
+  readonly #session: ServerSession;
   readonly #request: LeaseRequest;
   #timer: NodeJS.Timeout | null = null;
 
@@ -75,11 +75,6 @@ export class Lease {
   constructor(session: ServerSession, request: LeaseRequest) {
     this.#session = session;
     this.#request = request;
-  }
-
-  /** From now on renews over another session: the run's own user goes on when the fence stops all others. */
-  moveTo(session: ServerSession): void {
-    this.#session = session;
   }
 
   /** Takes or renews the lease. Throws PreflightError `target-lease` where another run has it. */

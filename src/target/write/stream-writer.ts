@@ -525,7 +525,7 @@ export class StreamWriter {
         pos += piece;
         if (passing.bodyLeft > 0) return pos;
       } else {
-        const length = scanArgument(view, pos, end, offset + pos);
+        const length = scanArgument(view, pos, end, offset);
         if (length < 0) return this.#wantMore(view, pos, end);
         const body = frame.bodyStart;
         const isKey = passing.index === 1;

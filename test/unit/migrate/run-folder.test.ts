@@ -31,6 +31,7 @@ const options = (): RunOptions => ({
   flushTarget: false,
   allowNonempty: false,
   assumeYes: false,
+  resumes: null,
   runDir: dir,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
   forwardPublish: false,

@@ -1,0 +1,232 @@
+/**
+ * A target that cannot take it for a while: out of memory, a replica, not able to persist, stopped, restarted with and
+ * without its data. The run says what it waits for and goes on by itself; what is not equal afterwards is counted.
+ */
+import assert from 'node:assert/strict';
+import { chmodSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { loadDataset } from '../../src/demo/dataset.ts';
+import { type DemoServer, freePort, type ServerOptions, startServer } from '../../src/demo/server.ts';
+import { startTraffic, type Traffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
+import type { CliRun } from '../helpers/cli.ts';
+import { testServer } from '../helpers/server.ts';
+import { until } from '../helpers/wait.ts';
+import {
+  ask,
+  assertEqualServers,
+  caughtUp,
+  ends,
+  eventsOf,
+  infoNumber,
+  lastProgress,
+  migrate,
+  newRunDir,
+  note,
+} from './support.ts';
+
+async function loaded(t: TestContext, keys: number): Promise<DemoServer> {
+  const source = await testServer(t, { args: ['--repl-backlog-size', '64mb'] });
+  await loadDataset(source.port, { keys, bigMembers: 2_000 });
+  return source;
+}
+
+async function trafficTo(t: TestContext, source: DemoServer, ratePerSecond = 1_000): Promise<Traffic> {
+  const traffic = await startTraffic({ port: source.port, ratePerSecond });
+  t.after(async () => {
+    await traffic.stop();
+  });
+  return traffic;
+}
+
+/** Ends a run that is in sync, after a look at both sides. */
+async function compareAndEnd(run: CliRun, source: DemoServer, targetPort: number): Promise<void> {
+  await caughtUp(run, source.port);
+  assert.equal(lastProgress(run)?.['divergences'], 0);
+  await assertEqualServers(source.port, targetPort, false);
+  run.kill();
+  await ends(run, 130);
+}
+
+test('out of memory during the snapshot, and again during the stream', async (t) => {
+  const [source, target] = [await loaded(t, 20_000), await testServer(t)];
+  const traffic = await trafficTo(t, source);
+  // the preflight would refuse a limit that is too small: it is set when the copy has begun
+  const memory = await infoNumber(target.port, 'memory', 'used_memory');
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('snapshot');
+  await ask(target.port, 'CONFIG', 'SET', 'maxmemory', memory + 1_000_000);
+  await note(run, /OOM.*out of memory: CONFIG SET maxmemory/);
+  assert.match(
+    String((await run.until((event) => event.event === 'progress' && event['reason'] !== null))['reason']),
+    /OOM/,
+  );
+  await ask(target.port, 'CONFIG', 'SET', 'maxmemory', 0);
+  await run.phase('in-sync');
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+
+  await ask(target.port, 'CONFIG', 'SET', 'maxmemory', 1_000_000);
+  const witness = Number(await ask(target.port, 'GET', WITNESS_KEY));
+  const seen = run.events.length;
+  await until(() => run.events.slice(seen).some((event) => /OOM/.test(String(event['reason']))));
+  await ask(target.port, 'CONFIG', 'SET', 'maxmemory', 0);
+  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 100);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+});
+
+test('a replica for a while: -READONLY', async (t) => {
+  const [source, target] = [await loaded(t, 1_000), await testServer(t)];
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  // a master that is not there: the data stay, the role changes
+  await ask(target.port, 'REPLICAOF', '127.0.0.1', 1);
+  await note(run, /READONLY.*make it a master again/);
+  await ask(target.port, 'REPLICAOF', 'NO', 'ONE');
+  await until(() => lastProgress(run)?.['reason'] === null);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+});
+
+test('not able to persist for a while: -MISCONF', async (t) => {
+  const [source, target] = [await loaded(t, 1_000), await testServer(t)];
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  // a folder in the place of the dump makes every save fail, for root too
+  await ask(target.port, 'CONFIG', 'SET', 'dbfilename', 'no-dump');
+  const { mkdirSync, rmdirSync } = await import('node:fs');
+  const blocker = join(target.dir, 'no-dump');
+  mkdirSync(join(blocker, 'x'), { recursive: true });
+  await ask(target.port, 'CONFIG', 'SET', 'save', '3600 1');
+  await ask(target.port, 'BGSAVE');
+  await note(run, /MISCONF.*cannot persist/);
+  rmdirSync(join(blocker, 'x'));
+  rmdirSync(blocker);
+  await ask(target.port, 'BGSAVE');
+  await until(() => lastProgress(run)?.['reason'] === null);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+});
+
+test('asleep with commands in flight', async (t) => {
+  const [source, target] = [await loaded(t, 1_000), await testServer(t)];
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  await ask(target.port, 'DEBUG', 'SLEEP', 2);
+  target.process.kill('SIGSTOP');
+  const applied = Number(lastProgress(run)?.['appliedOffset']);
+  await until(() => Number(lastProgress(run)?.['lagSeconds']) > 1);
+  target.process.kill('SIGCONT');
+  await until(() => Number(lastProgress(run)?.['appliedOffset']) > applied);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+});
+
+/** Ends the server as a crash does, and starts it again on its port and in its folder. */
+async function crashAndRestart(
+  t: TestContext,
+  server: DemoServer,
+  options: ServerOptions,
+): Promise<DemoServer> {
+  const ended = new Promise((resolve) => server.process.once('exit', resolve));
+  server.process.kill('SIGKILL');
+  await ended;
+  const again = await startServer({ ...options, port: server.port, dir: server.dir });
+  t.after(() => again.stop());
+  return again;
+}
+
+async function targetThatPersists(t: TestContext, appendfsync: string): Promise<[DemoServer, ServerOptions]> {
+  const options = { args: ['--appendonly', 'yes', '--appendfsync', appendfsync], port: await freePort() };
+  return [await testServer(t, options), options];
+}
+
+test('restarted with its data: our user, the fence and the lease are set again, and nothing is copied anew', async (t) => {
+  const source = await loaded(t, 2_000);
+  const [target, options] = await targetThatPersists(t, 'always');
+  const traffic = await trafficTo(t, source);
+  const runDir = newRunDir(t);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never'], { runDir });
+  await run.phase('in-sync');
+  for (let round = 0; round < 2; round++) {
+    const again = await crashAndRestart(t, target, options);
+    const noted = eventsOf(run, 'note').length;
+    await until(() =>
+      eventsOf(run, 'note')
+        .slice(noted > 0 ? noted - 1 : 0)
+        .some((each) => /forgotten our user/.test(String(each['message']))),
+    );
+    await assert.rejects(ask(target.port, 'SET', 'k', 'v'), /NOPERM/);
+    await until(async () => (await ask(target.port, 'HGET', 'redis-cutover:lease', 'run')) !== null);
+    const witness = await ask(target.port, 'GET', WITNESS_KEY);
+    await until(async () => (await ask(target.port, 'GET', WITNESS_KEY)) !== witness);
+    if (round === 0) await again.stop().catch(() => undefined);
+    if (round === 0)
+      await startServer({ ...options, dir: target.dir }).then((third) => t.after(() => third.stop()));
+  }
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+  assert.equal(await ask(target.port, 'SET', 'k', 'v'), 'OK');
+});
+
+test('restarted with an older state: the tail is fetched from the source again', async (t) => {
+  const source = await loaded(t, 2_000);
+  const options = { args: ['--save', '3600 1'], port: await freePort() };
+  const target = await testServer(t, options);
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  await ask(target.port, 'SAVE');
+  const witness = Number(await ask(target.port, 'GET', WITNESS_KEY));
+  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 50);
+  await crashAndRestart(t, target, options);
+  await note(run, /lost its last seconds/);
+  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 100);
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+});
+
+test('restarted empty: the copy is taken again', async (t) => {
+  const source = await loaded(t, 2_000);
+  const options = { port: await freePort() };
+  const target = await testServer(t, options);
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'auto', '--cutover-timeout', '0.1']);
+  await run.phase('snapshot');
+  await crashAndRestart(t, target, options);
+  await note(run, /lost the copy: a new one is taken/);
+  await ends(run, 0);
+  await traffic.stop();
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 2);
+  await assertEqualServers(source.port, target.port);
+});
+
+test('a conflicting key shows as a divergence, and nothing is promoted by itself', async (t) => {
+  const [source, target] = [await loaded(t, 1_000), await testServer(t)];
+  await ask(source.port, 'INCR', 'conflict');
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  // what no application can do while the fence is up, an administrator can
+  await ask(target.port, 'ACL', 'SETUSER', 'intruder', 'on', 'nopass', '+@all', '~*');
+  const { withClient } = await import('./support.ts');
+  await withClient(target.port, async (client) => {
+    await client.call('AUTH', 'intruder', 'any');
+    await client.call('DEL', 'conflict');
+    await client.call('RPUSH', 'conflict', 'x');
+  });
+  await ask(source.port, 'INCR', 'conflict');
+  await ask(source.port, 'INCR', 'conflict');
+  const seen = await note(run, /answered INCR of key [0-9a-f]{12} at offset \d+ with WRONGTYPE/);
+  assert.ok(!String(seen['message']).includes('conflict'), 'a key was shown');
+  await until(() => lastProgress(run)?.['divergences'] === 2);
+  assert.match(String(eventsOf(run, 'summary')), /^$/);
+  run.kill();
+  await ends(run, 130);
+  chmodSync(target.dir, 0o700);
+});
