@@ -38,7 +38,8 @@ export function summaryLines(summary: Summary, paint: Paint): string[] {
     lines.push(
       `${printable(pair.pair)}: ${pair.phase}, ${formatCount(pair.keys)} keys, ${formatDuration(pair.seconds)}${outage}`,
     );
-    if (pair.phase === 'stopped' && pair.keys > 0 && summary.exitCode !== EXIT.attention) {
+    const begun = summary.outcome !== 'ready' && summary.outcome !== 'refused';
+    if (pair.phase === 'stopped' && begun && summary.exitCode !== EXIT.attention) {
       lines.push(`    ${GIVEN_BACK}`);
     }
     for (const note of pair.notes) {

@@ -78,7 +78,6 @@ test('what is not built yet exits 2 and says what can be done instead', () => {
     [['migrate', ...pair, '--feed', 'attach'], /--feed attach is planned .*\nhint: use --feed write/],
     [['check', ...pair, '--listen', 'here:7000'], /--listen is planned and not built yet/],
     [['verify', ...pair], /verify is planned and not built yet\nhint: .*DEBUG DIGEST/],
-    [['resume', 'some-folder'], /resume is planned and not built yet\nhint: begin again/],
   ];
   for (const [args, message] of cases) assertUsage(run(args), message);
 });

@@ -206,7 +206,7 @@ describe('silence', () => {
   it('is no silence: a keep-alive, or that nobody reads because the target is being prepared', async (t) => {
     const clock = ownClock(t);
     const keepAlives = Array.from({ length: 20 }, (): Step[] => [
-      { kind: 'call', run: () => new Promise((resolve) => setTimeout(resolve, 5)) },
+      { kind: 'call', run: () => new Promise((resolve) => setTimeout(resolve, 25)) },
       send('\n'),
       { kind: 'call', run: clock.beat },
     ]).flat();
@@ -214,11 +214,11 @@ describe('silence', () => {
     const sink = new RecordingSink();
     sink.prepare = async () => {
       const began = Date.now();
-      await until(() => Date.now() - began > 120);
+      await until(() => Date.now() - began > 450);
       clock.beat();
       await turns();
     };
-    runLink(t, source.port, { sink, silenceMs: 60 });
+    runLink(t, source.port, { sink, silenceMs: 300 });
     await until(() => sink.length === 3);
     clock.beat();
     assert.deepEqual(sink.calls, [`full ${REPLID}:100`]);

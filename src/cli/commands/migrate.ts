@@ -1,5 +1,8 @@
 /** `redis-cutover migrate`: moves every pair and leads the operator through the cutover. */
+import type { Renderer } from '../../core/ports.ts';
+import { printable } from '../../core/text.ts';
 import { runMigrate } from '../../fleet/session.ts';
+import { filtered } from '../../ui/filter.ts';
 import { resolvePairs, resolveRunOptions } from '../options.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
@@ -16,6 +19,20 @@ export const migrateCommand: Command = {
     const around = surroundings(raw);
     const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
-    return inSession(raw, options.cutover, (io) => runMigrate(pairs, options, io));
+    return inSession(raw, options.cutover, (io) =>
+      runMigrate(pairs, options, { ...io, renderer: withRunFolder(io.renderer, options.runDir) }),
+    );
   },
 };
+
+/** Says where the run folder is as soon as there is one: who needs it later has no other place to look. */
+function withRunFolder(inner: Renderer, runDir: string): Renderer {
+  let said = false;
+  return filtered(inner, (event) => {
+    if (event.event === 'phase' && event.to === 'snapshot' && !said) {
+      said = true;
+      inner.say(`After a crash or a quit: redis-cutover resume ${printable(runDir, 1000)}`);
+    }
+    inner.event(event);
+  });
+}

@@ -129,17 +129,21 @@ test('a refusal is told once: not again as the error of the pair, nor as the rea
 });
 
 test('the summary of a run that was stopped says what state the two sides are in', () => {
-  const summary = (phase: 'stopped' | 'failed', keys: number, exitCode: number): string[] => {
+  const summary = (phase: 'stopped' | 'failed', outcome: string, exitCode: number): string[] => {
     const out = new Recorder();
-    const pairs = [{ pair: 'a', phase, keys, seconds: 1, writeOutageMs: 0, notes: [] }];
-    plainRenderer(out).event({ event: 'summary', outcome: 'cancelled', exitCode, pairs });
+    const pairs = [{ pair: 'a', phase, keys: 5, seconds: 1, writeOutageMs: 0, notes: [] }];
+    plainRenderer(out).event({ event: 'summary', outcome, exitCode, pairs });
     return out.lines();
   };
-  assert.deepEqual(summary('stopped', 5, 6).slice(0, 2), [
+  assert.deepEqual(summary('stopped', 'cancelled', 6).slice(0, 2), [
     'a: stopped, 5 keys, 1.0 s',
     '    the source is as it was; the target is given back with what it holds, and was not promoted',
   ]);
   // nothing was begun; it could not be given back whole; it failed
-  for (const lines of [summary('stopped', 0, 6), summary('stopped', 5, 7), summary('failed', 5, 1)])
+  for (const lines of [
+    summary('stopped', 'refused', 3),
+    summary('stopped', 'cancelled', 7),
+    summary('failed', 'failed', 1),
+  ])
     assert.equal(lines.length, 2);
 });
