@@ -299,7 +299,7 @@ export function renderOptionsTable(): string {
   return lines.join('\n');
 }
 
-/** The options of an earlier run, with what the command line says anew. */
+/** The options of an earlier run; what the command line of `resume` says anew counts. */
 export function resolveFormerOptions(
   run: RunFile,
   dir: string,
@@ -311,6 +311,10 @@ export function resolveFormerOptions(
     ...now,
     ...run.options,
     spoolLimitBytes: run.options.spoolLimitBytes ?? Number.POSITIVE_INFINITY,
+    ...(raw.cutoverTimeout === undefined ? {} : { cutoverTimeoutMs: now.cutoverTimeoutMs }),
+    ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
+    ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
+    ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     cutover: now.cutover,
     stopAtInSync: now.stopAtInSync,
     assumeYes: now.assumeYes,

@@ -19,7 +19,3 @@ export function parseOffset(text: string): number | null {
   const value = Number(text);
   return Number.isSafeInteger(value) && value >= -1 ? value : null;
 }
-
-export function formatPosition(position: ReplicationPosition): string {
-  return `${position.replid.slice(0, 8)}…:${position.offset}`;
-}

@@ -110,6 +110,8 @@ test('two pairs: s, l, e, m with a wrong name and with the right one', terminalO
     assert.doesNotMatch(text, new RegExp(`^${name}: client .*redis-cutover`, 'm'));
   }
   assert.match((await writeError(pairs[0].onTarget)) ?? '', /^NOPERM/);
+  // one line however long it is, to be copied
+  assert.match(terminal.screen(), /^After a crash or a quit:\n {2}redis-cutover resume \//m);
 
   terminal.keys('e');
   await terminal.shown(/^The targets take writes now[\s\S]*^\[m\] make masters/m);

@@ -31,7 +31,7 @@ function withRunFolder(inner: Renderer, runDir: string): Renderer {
   return filtered(inner, (event) => {
     if (event.event === 'phase' && event.to === 'snapshot' && !said) {
       said = true;
-      inner.say(`After a crash or a quit: redis-cutover resume ${printable(runDir, 1000)}`);
+      inner.say(`After a crash or a quit:\n  redis-cutover resume ${printable(runDir, 1000)}`);
     }
     inner.event(event);
   });

@@ -8,6 +8,7 @@ import {
   optionsFor,
   type RawOptions,
   renderOptionsTable,
+  resolveFormerOptions,
   resolvePairs,
   resolveRunOptions,
   type Surroundings,
@@ -49,6 +50,7 @@ test('defaults', () => {
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     forwardPublish: false,
     spoolMemoryBytes: 8 * 1024 * 1024,
+    resumes: null,
     spoolLimitBytes: Number.POSITIVE_INFINITY,
   });
 });
@@ -89,6 +91,34 @@ test('given values', () => {
   assert.equal(options.commandNames.psync, 'aws_psync');
   assert.equal(options.spoolMemoryBytes, 1_048_576);
   assert.equal(options.spoolLimitBytes, 2_097_152);
+});
+
+test('resume: the options of the run, with those that are given anew', () => {
+  const former = resolveRunOptions(
+    { cutoverTimeout: '3', spoolMemory: '2', flushTarget: true, psyncCommand: 'aws_psync', cutover: 'never' },
+    around(),
+  );
+  const run = {
+    runId: 'f00',
+    startedAt: '2026-01-09T03:04:05.000Z',
+    pairs: [],
+    options: { ...former, spoolLimitBytes: null },
+  };
+  const resumed = resolveFormerOptions(run, '/run', { cutover: 'auto', cutoverTimeout: '30' }, around());
+  assert.deepEqual(resumed, {
+    ...former,
+    cutover: 'auto',
+    cutoverTimeoutMs: 30_000,
+    flushTarget: false,
+    runDir: '/run',
+    resumes: 'f00',
+  });
+  const given = { spoolMemory: '4', spoolLimit: '5', sourceFence: false };
+  const changed = resolveFormerOptions(run, '/run', given, around());
+  assert.deepEqual(
+    [changed.spoolMemoryBytes, changed.spoolLimitBytes, changed.sourceFence],
+    [4_194_304, 5_242_880, false],
+  );
 });
 
 test('a bad value is named together with its flag', () => {

@@ -29,7 +29,7 @@ export function str(text: string | Buffer): Buffer {
 }
 
 /** `size` times the byte `fill`, as LZF that needs no compressor: one literal, then copies of the longest length. */
-export function lzfRun(size: number, fill: number): Buffer {
+function lzfRun(size: number, fill: number): Buffer {
   const parts = [Buffer.from([0, fill])];
   let left = size - 1;
   for (; left >= 264 + 9; left -= 264) parts.push(Buffer.from([0xe0, 255, 0]));
