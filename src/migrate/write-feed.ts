@@ -445,13 +445,16 @@ export class WriteFeed implements LinkSink, ReplyListener {
         setImmediate(() => this.#pump());
         break;
       }
-      const available = spool.end - reader.position;
-      if (available === 0) {
-        this.#starvedAt = spool.end;
-        break;
+      // what lies behind an announced length is the stream: a damaged snapshot must not reach into it
+      const end = framing.kind === 'length' ? Math.min(spool.end, framing.bytes) : spool.end;
+      const available = end - reader.position;
+      const view = spool.view(reader.position, reader.want).subarray(0, available);
+      if (view.length > 0 && reader.consume(view)) continue;
+      if (view.length < available) continue;
+      if (framing.kind === 'length' && end === framing.bytes) {
+        throw new RdbFormatError('the snapshot goes on where its announced length ends', end);
       }
-      const view = spool.view(reader.position, reader.want);
-      if (!reader.consume(view) && view.length === available) this.#starvedAt = spool.end;
+      this.#starvedAt = spool.end;
     }
     connection.out.flush();
     spool.release(Math.min(reader.keepFrom, connection.oldestTag ?? Number.POSITIVE_INFINITY));

@@ -16,8 +16,8 @@ import {
   lengthResult,
   MODULE_AUX_PROGRAM,
   OPCODE_PROGRAMS,
-  readLength,
   readPlainLength,
+  readStringLength,
   Skipper,
   skipProgram,
   stringBodyLength,
@@ -378,7 +378,7 @@ export class RdbReader {
   /** The key at `pos`, left in the entry; the position behind it, or -1. */
   #key(buf: Buffer, pos: number, end: number, base: number): number {
     const entry = this.#entry;
-    const length = readLength(buf, pos, end);
+    const length = readStringLength(buf, pos, end, base);
     if (length < 0) return -1;
     if (!lengthResult.special) {
       const next = lengthResult.next + length;
@@ -397,7 +397,7 @@ export class RdbReader {
   }
 
   #string(buf: Buffer, pos: number, end: number, base: number): number {
-    const length = readLength(buf, pos, end);
+    const length = readStringLength(buf, pos, end, base);
     if (length < 0) return -1;
     const body = lengthResult.next;
     if (!lengthResult.special) {
@@ -435,6 +435,8 @@ export class RdbReader {
 
   /** Goes on with a held value: complete, still growing (state unchanged), or too big to be held. */
   #hold(state: State & { kind: 'holding' }, buf: Buffer, end: number, base: number): number {
+    // a shorter view than the last: it ends at another place of the spool
+    if (state.scanned > end) return 0;
     const entry = this.#entry;
     if (state.keyStart >= 0) {
       entry.key = buf;

@@ -48,7 +48,7 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
     case 'clients': {
       const name = event.name === '' ? '' : `${printable(event.name)}  `;
       const who = `${printable(event.addr)}  ${name}user ${printable(event.user)}`;
-      const what = `last ${printable(event.lastCommand)}, idle ${formatDuration(event.idleSeconds)}`;
+      const what = `${printable(event.lastCommand)} ${formatDuration(event.idleSeconds)} ago`;
       return [`${printable(event.pair)}: client ${who}  ${what}`];
     }
     case 'verify': {

@@ -3,7 +3,7 @@
  * without its data. The run says what it waits for and goes on by itself; what is not equal afterwards is counted.
  */
 import assert from 'node:assert/strict';
-import { chmodSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { loadDataset } from '../../src/demo/dataset.ts';
@@ -21,8 +21,8 @@ import {
   infoNumber,
   lastProgress,
   migrate,
-  newRunDir,
   note,
+  withClient,
 } from './support.ts';
 
 async function loaded(t: TestContext, keys: number): Promise<DemoServer> {
@@ -66,11 +66,10 @@ test('out of memory during the snapshot, and again during the stream', async (t)
   assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
 
   await ask(target.port, 'CONFIG', 'SET', 'maxmemory', 1_000_000);
-  const witness = Number(await ask(target.port, 'GET', WITNESS_KEY));
   const seen = run.events.length;
   await until(() => run.events.slice(seen).some((event) => /OOM/.test(String(event['reason']))));
   await ask(target.port, 'CONFIG', 'SET', 'maxmemory', 0);
-  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 100);
+  await goesOn(target.port);
   await traffic.stop();
   await compareAndEnd(run, source, target.port);
 });
@@ -96,15 +95,12 @@ test('not able to persist for a while: -MISCONF', async (t) => {
   const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
   await run.phase('in-sync');
   // a folder in the place of the dump makes every save fail, for root too
-  await ask(target.port, 'CONFIG', 'SET', 'dbfilename', 'no-dump');
-  const { mkdirSync, rmdirSync } = await import('node:fs');
-  const blocker = join(target.dir, 'no-dump');
+  const blocker = join(target.dir, 'dump.rdb');
   mkdirSync(join(blocker, 'x'), { recursive: true });
   await ask(target.port, 'CONFIG', 'SET', 'save', '3600 1');
   await ask(target.port, 'BGSAVE');
   await note(run, /MISCONF.*cannot persist/);
-  rmdirSync(join(blocker, 'x'));
-  rmdirSync(blocker);
+  rmSync(blocker, { recursive: true });
   await ask(target.port, 'BGSAVE');
   await until(() => lastProgress(run)?.['reason'] === null);
   await traffic.stop();
@@ -125,6 +121,15 @@ test('asleep with commands in flight', async (t) => {
   await traffic.stop();
   await compareAndEnd(run, source, target.port);
 });
+
+const FORGOTTEN = /forgotten our user and the fence/;
+
+/** Waits until the target has some more of the stream. */
+async function goesOn(targetPort: number, by = 50): Promise<void> {
+  const witness = async () => Number(await ask(targetPort, 'GET', WITNESS_KEY));
+  const now = await witness();
+  await until(async () => (await witness()) > now + by);
+}
 
 /** Ends the server as a crash does, and starts it again on its port and in its folder. */
 async function crashAndRestart(
@@ -149,24 +154,17 @@ test('restarted with its data: our user, the fence and the lease are set again, 
   const source = await loaded(t, 2_000);
   const [target, options] = await targetThatPersists(t, 'always');
   const traffic = await trafficTo(t, source);
-  const runDir = newRunDir(t);
-  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never'], { runDir });
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
   await run.phase('in-sync');
-  for (let round = 0; round < 2; round++) {
-    const again = await crashAndRestart(t, target, options);
-    const noted = eventsOf(run, 'note').length;
-    await until(() =>
-      eventsOf(run, 'note')
-        .slice(noted > 0 ? noted - 1 : 0)
-        .some((each) => /forgotten our user/.test(String(each['message']))),
+  let running = target;
+  for (let round = 1; round <= 2; round++) {
+    running = await crashAndRestart(t, running, options);
+    await until(
+      () => eventsOf(run, 'note').filter((each) => FORGOTTEN.test(String(each['message']))).length === round,
     );
     await assert.rejects(ask(target.port, 'SET', 'k', 'v'), /NOPERM/);
-    await until(async () => (await ask(target.port, 'HGET', 'redis-cutover:lease', 'run')) !== null);
-    const witness = await ask(target.port, 'GET', WITNESS_KEY);
-    await until(async () => (await ask(target.port, 'GET', WITNESS_KEY)) !== witness);
-    if (round === 0) await again.stop().catch(() => undefined);
-    if (round === 0)
-      await startServer({ ...options, dir: target.dir }).then((third) => t.after(() => third.stop()));
+    assert.notEqual(await ask(target.port, 'HGET', 'redis-cutover:lease', 'run'), null);
+    await goesOn(target.port);
   }
   assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   await traffic.stop();
@@ -182,11 +180,10 @@ test('restarted with an older state: the tail is fetched from the source again',
   const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
   await run.phase('in-sync');
   await ask(target.port, 'SAVE');
-  const witness = Number(await ask(target.port, 'GET', WITNESS_KEY));
-  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 50);
+  await goesOn(target.port);
   await crashAndRestart(t, target, options);
   await note(run, /lost its last seconds/);
-  await until(async () => Number(await ask(target.port, 'GET', WITNESS_KEY)) > witness + 100);
+  await goesOn(target.port);
   assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   await traffic.stop();
   await compareAndEnd(run, source, target.port);
@@ -214,7 +211,6 @@ test('a conflicting key shows as a divergence, and nothing is promoted by itself
   await run.phase('in-sync');
   // what no application can do while the fence is up, an administrator can
   await ask(target.port, 'ACL', 'SETUSER', 'intruder', 'on', 'nopass', '+@all', '~*');
-  const { withClient } = await import('./support.ts');
   await withClient(target.port, async (client) => {
     await client.call('AUTH', 'intruder', 'any');
     await client.call('DEL', 'conflict');
@@ -225,8 +221,6 @@ test('a conflicting key shows as a divergence, and nothing is promoted by itself
   const seen = await note(run, /answered INCR of key [0-9a-f]{12} at offset \d+ with WRONGTYPE/);
   assert.ok(!String(seen['message']).includes('conflict'), 'a key was shown');
   await until(() => lastProgress(run)?.['divergences'] === 2);
-  assert.match(String(eventsOf(run, 'summary')), /^$/);
   run.kill();
   await ends(run, 130);
-  chmodSync(target.dir, 0o700);
 });
