@@ -244,7 +244,7 @@ class Session {
           `${divergences} commands were answered with errors by the target, so its data may differ: not promoted by itself`,
           {
             code: 'divergence',
-            hint: 'see the notes above; compare with redis-cutover verify, and cut over by hand if the difference is known',
+            hint: 'see the notes above: compare the keys on both sides, and cut over by hand if the difference is known',
             exitCode: EXIT.different,
           },
         ),

@@ -355,7 +355,8 @@ export class Migration {
     return {
       pair: this.pair.name,
       phase: this.#phase,
-      keys: this.#feed?.keys ?? 0,
+      // a resumed pair loads no snapshot: what the source held at the preflight
+      keys: this.#feed?.keys || (this.#left === null ? 0 : (this.#facts?.keysTotal ?? 0)),
       seconds: Math.round(((this.#endedAt ?? performance.now()) - this.#startedAt) / 100) / 10,
       writeOutageMs: this.#writeOutageMs,
       notes: this.#notes,

@@ -76,7 +76,7 @@ export const psync: Check = async ({ source, sourceInfo, options }) => {
     return warn(
       name,
       'not checked: the source does not say whether PSYNC is allowed; the handshake will show it',
-      managed,
+      `let our user ask: ACL SETUSER <user> +command +acl; if PSYNC is not there at all, ${managed}`,
     );
   }
   return ok(name, 'PSYNC is allowed');
@@ -110,7 +110,7 @@ export const sourceFenceCheck: Check = ({ sourceFence, sourceInfo, options }) =>
       return warn(
         name,
         `none: ${sourceFence.reason}; the last writes on the source can be lost`,
-        'stop the writers before the cutover, or let our user run ACL: ACL SETUSER <user> +acl',
+        'stop the writers before the cutover, or let our user run it: ACL SETUSER <user> +acl +multi +exec',
       );
   }
 };

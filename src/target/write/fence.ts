@@ -359,10 +359,11 @@ async function whyNoAcl(session: ServerSession, info: ServerInfo): Promise<strin
   // From 7.0 on the right to each subcommand can differ, and can be asked for.
   const me = await session.callBuffer('ACL', 'WHOAMI').catch(nullForReplyError);
   if (!Buffer.isBuffer(me)) return null;
-  const verdict = await session
-    .call('ACL', 'DRYRUN', me, 'ACL', 'SETUSER', PROBE_USER)
-    .catch(nullForReplyError);
-  return verdict === 'OK' || verdict === null ? null : `no right to use ACL (${printable(String(verdict))})`;
+  for (const words of [['ACL', 'SETUSER', PROBE_USER], ['MULTI'], ['EXEC']]) {
+    const verdict = await session.call('ACL', 'DRYRUN', me, ...words).catch(nullForReplyError);
+    if (verdict !== 'OK' && verdict !== null) return `no right to use ACL (${printable(String(verdict))})`;
+  }
+  return null;
 }
 
 async function readAclList(session: ServerSession): Promise<Map<string, string>> {

@@ -6,6 +6,7 @@
  * takes it away: the next renewal writes it anew, unless somebody else has it by then.
  */
 import { hostname } from 'node:os';
+import { ReplyError } from '../../client/reply-error.ts';
 import type { Reply, ServerSession } from '../../client/session.ts';
 import { type CutoverError, PreflightError } from '../../core/errors.ts';
 import { printable } from '../../core/text.ts';
@@ -57,10 +58,15 @@ export async function acquireLease(
 ): Promise<Lease> {
   const lease = new Lease(target, request);
   await lease.renew();
-  const refusal = await sourceIsTarget(source);
-  if (refusal !== null) {
-    await lease.release();
-    throw refusal;
+  try {
+    const refusal = await sourceIsTarget(source);
+    if (refusal !== null) throw refusal;
+  } catch (error) {
+    // a source that lets nobody read the key says nothing: the preflight has warned of it
+    if (!(error instanceof ReplyError)) {
+      await lease.release().catch(() => undefined);
+      throw error;
+    }
   }
   lease.keepRenewing();
   return lease;
