@@ -227,7 +227,8 @@ describe('without ACL', () => {
   it('is not used without the right to it', async () => {
     await admin.call('ACL', 'SETUSER', 'poor', 'on', '>p', '~*', '+@all', '-acl');
     await admin.call('ACL', 'SETUSER', 'lister', 'on', '>p', '~*', '+@all', '-acl|setuser');
-    for (const name of ['poor', 'lister']) {
+    await admin.call('ACL', 'SETUSER', 'piecemeal', 'on', '>p', '~*', '+@all', '-multi');
+    for (const name of ['poor', 'lister', 'piecemeal']) {
       const session = await login(name, 'p');
       const means = await fenceMeans(session, info, 'target');
       assert.ok(means.kind === 'none');

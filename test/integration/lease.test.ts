@@ -65,6 +65,16 @@ describe('the lease', () => {
     await lease.release();
   });
 
+  it('is taken where the source lets nobody read its keys', async () => {
+    await a.call('ACL', 'SETUSER', 'default', '-hgetall');
+    try {
+      const lease = await acquireLease(b, a, request('r1'));
+      await lease.release();
+    } finally {
+      await a.call('ACL', 'SETUSER', 'default', '+@all');
+    }
+  });
+
   it('is renewed, and written anew after a FLUSHALL of the stream', async () => {
     const lease = await acquireLease(b, a, request('r1'));
     await b.call('PEXPIRE', LEASE_KEY, 1000);

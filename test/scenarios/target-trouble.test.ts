@@ -189,33 +189,40 @@ test('restarted with an older state: the tail is fetched from the source again',
   await compareAndEnd(run, source, target.port);
 });
 
-test('restarted empty: the copy is taken again', async (t) => {
-  const source = await loaded(t, 2_000);
-  const options = { port: await freePort() };
-  const target = await testServer(t, options);
-  const traffic = await trafficTo(t, source);
-  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'auto', '--cutover-timeout', '0.1']);
-  await run.phase('snapshot');
-  await crashAndRestart(t, target, options);
-  await note(run, /lost the copy: a new one is taken/);
-  await ends(run, 0);
-  await traffic.stop();
-  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 2);
-  await assertEqualServers(source.port, target.port);
-});
+for (const when of ['the snapshot', 'the stream'] as const) {
+  test(`restarted empty during ${when}: the copy is taken again`, async (t) => {
+    const source = await loaded(t, 20_000);
+    const options = { port: await freePort() };
+    const target = await testServer(t, options);
+    const traffic = await trafficTo(t, source);
+    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+    if (when === 'the stream') await run.phase('in-sync');
+    else await until(async () => Number(await ask(target.port, 'DBSIZE')) > 500);
+    await crashAndRestart(t, target, options);
+    await note(run, /lost the copy: a new one is taken/);
+    await until(async () => (await infoNumber(source.port, 'stats', 'sync_full')) === 2);
+    await traffic.stop();
+    await compareAndEnd(run, source, target.port);
+    assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 2);
+  });
+}
 
-test('a conflicting key shows as a divergence, and nothing is promoted by itself', async (t) => {
+/** What no application can do while the fence is up, an administrator can: a list in the place of a number. */
+async function spoil(target: DemoServer, key: string): Promise<void> {
+  await ask(target.port, 'ACL', 'SETUSER', 'intruder', 'on', 'nopass', '+@all', '~*');
+  await withClient(target.port, async (client) => {
+    await client.call('AUTH', 'intruder', 'any');
+    await client.call('DEL', key);
+    await client.call('RPUSH', key, 'x');
+  });
+}
+
+test('a conflicting key shows as a divergence: counted, sampled, its name not shown', async (t) => {
   const [source, target] = [await loaded(t, 1_000), await testServer(t)];
   await ask(source.port, 'INCR', 'conflict');
   const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
   await run.phase('in-sync');
-  // what no application can do while the fence is up, an administrator can
-  await ask(target.port, 'ACL', 'SETUSER', 'intruder', 'on', 'nopass', '+@all', '~*');
-  await withClient(target.port, async (client) => {
-    await client.call('AUTH', 'intruder', 'any');
-    await client.call('DEL', 'conflict');
-    await client.call('RPUSH', 'conflict', 'x');
-  });
+  await spoil(target, 'conflict');
   await ask(source.port, 'INCR', 'conflict');
   await ask(source.port, 'INCR', 'conflict');
   const seen = await note(run, /answered INCR of key [0-9a-f]{12} at offset \d+ with WRONGTYPE/);
@@ -223,4 +230,19 @@ test('a conflicting key shows as a divergence, and nothing is promoted by itself
   await until(() => lastProgress(run)?.['divergences'] === 2);
   run.kill();
   await ends(run, 130);
+});
+
+test('with divergences nothing is promoted by itself, and the source is left as it was', async (t) => {
+  const [source, target] = [await loaded(t, 20_000), await testServer(t)];
+  await ask(source.port, 'INCR', 'conflict');
+  const before = await ask(source.port, 'ACL', 'LIST');
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'auto']);
+  await run.phase('snapshot');
+  await until(async () => (await ask(target.port, 'EXISTS', 'conflict')) === 1);
+  await spoil(target, 'conflict');
+  await ask(source.port, 'INCR', 'conflict');
+  await ends(run, 5);
+  assert.equal(eventsOf(run, 'error')[0]?.['code'], 'divergence');
+  assert.ok(!eventsOf(run, 'phase').some((event) => event['to'] === 'promoted'));
+  assert.deepEqual(await ask(source.port, 'ACL', 'LIST'), before);
 });

@@ -1,0 +1,240 @@
+/**
+ * The cutover of one pair, called step by step: what cannot be done in time, is called off or fails in the middle is
+ * undone, the source first of all. Real servers; the target is stopped at will.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { Endpoint } from '../../src/core/endpoint.ts';
+import { CutoverError, TargetError } from '../../src/core/errors.ts';
+import type { MigrationEvent } from '../../src/core/events.ts';
+import type { RunOptions } from '../../src/core/options.ts';
+import { compareServers, digest } from '../../src/demo/compare.ts';
+import { loadDataset } from '../../src/demo/dataset.ts';
+import type { DemoServer } from '../../src/demo/server.ts';
+import { Migration } from '../../src/migrate/migration.ts';
+import { RunFolder } from '../../src/migrate/run-folder.ts';
+import type { RespConnection } from '../../src/resp/connection.ts';
+import { infoField, plain, testClient } from '../helpers/client.ts';
+import { testServer } from '../helpers/server.ts';
+import { until } from '../helpers/wait.ts';
+
+interface Scene {
+  readonly source: DemoServer;
+  readonly target: DemoServer;
+  readonly onSource: RespConnection;
+  readonly onTarget: RespConnection;
+  readonly migration: Migration;
+  readonly folder: RunFolder;
+  readonly events: readonly MigrationEvent[];
+  /** ACL LIST of source and target before the run. */
+  readonly acl: readonly [unknown, unknown];
+}
+
+async function inSync(t: TestContext, more: Partial<RunOptions> = {}): Promise<Scene> {
+  const [source, target] = await Promise.all([testServer(t), testServer(t)]);
+  await loadDataset(source.port, { keys: 500, bigMembers: 100 });
+  const onSource = await testClient(t, source.port);
+  const onTarget = await testClient(t, target.port);
+  const acl = [plain(await onSource.call('ACL', 'LIST')), plain(await onTarget.call('ACL', 'LIST'))] as const;
+  const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const options: RunOptions = {
+    feed: 'write',
+    cutover: 'never',
+    stopAtInSync: false,
+    cutoverTimeoutMs: 500,
+    sourceFence: true,
+    flushTarget: false,
+    allowNonempty: false,
+    assumeYes: false,
+    runDir: join(dir, 'run'),
+    resumes: null,
+    commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+    forwardPublish: false,
+    spoolMemoryBytes: 8 << 20,
+    spoolLimitBytes: Number.POSITIVE_INFINITY,
+    ...more,
+  };
+  const at = (server: DemoServer): Endpoint => ({
+    host: '127.0.0.1',
+    port: server.port,
+    username: null,
+    password: null,
+    tls: null,
+  });
+  const pair = { name: 'cart', source: at(source), target: at(target) };
+  const events: MigrationEvent[] = [];
+  const ports = { emit: (event: MigrationEvent) => void events.push(event), phaseChanged: () => {} };
+  const migration = new Migration(pair, options, ports, null);
+  await migration.check();
+  const folder = await RunFolder.create(options.runDir, 'test', [pair], options);
+  await migration.start(folder);
+  t.after(async () => {
+    target.process.kill('SIGCONT');
+    await migration.stop('the test is over');
+    await folder.close();
+  });
+  await until(() => migration.phase === 'in-sync');
+  return { source, target, onSource, onTarget, migration, folder, events, acl };
+}
+
+/** A target that takes nothing, and a write that it therefore cannot have. */
+async function stuck({ target, onSource }: Scene): Promise<void> {
+  target.process.kill('SIGSTOP');
+  await onSource.call('INCR', 'counter');
+}
+
+async function rejection(promise: Promise<unknown>): Promise<CutoverError> {
+  const error = await promise.then(
+    () => assert.fail('did not reject'),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof CutoverError, String(error));
+  return error;
+}
+
+function steps({ events }: Scene): string[] {
+  return events.flatMap((event) => (event.event === 'step' ? [event.name] : []));
+}
+
+const write = (client: RespConnection): Promise<string> =>
+  client.call('SET', 'probe', '1').then((reply) => String(plain(reply)), String);
+
+test('a cutover that cannot drain is undone, and a later one succeeds', async (t) => {
+  const scene = await inSync(t);
+  const { source, target, onSource, onTarget, migration } = scene;
+  await stuck(scene);
+  const promotion = rejection(migration.promote());
+  await until(async () => /NOPERM/.test(await write(onSource)));
+  const error = await promotion;
+  assert.equal(error.code, 'cutover-timeout');
+  assert.match(error.message, /0\.5 s \(\d+ bytes were left\)/);
+  assert.deepEqual(steps(scene), ['source fenced', 'source offset read', 'source writable again']);
+  assert.equal(await write(onSource), 'OK');
+  assert.deepEqual(plain(await onSource.call('ACL', 'LIST')), scene.acl[0]);
+
+  target.process.kill('SIGCONT');
+  await until(async () => plain(await onTarget.call('GET', 'probe')) === '1');
+  assert.match(await write(onTarget), /NOPERM/);
+  await until(() => migration.phase === 'in-sync');
+  await migration.promote();
+  assert.equal(migration.phase, 'promoted');
+  assert.match(await write(onSource), /NOPERM/);
+  assert.equal(await digest(target.port), await digest(source.port));
+  assert.equal(await write(onTarget), 'OK');
+  assert.deepEqual(plain(await onTarget.call('ACL', 'LIST')), scene.acl[1]);
+  const journal = (await scene.folder.readJournal()).map(({ kind }) => kind);
+  assert.deepEqual(
+    journal.filter((kind) => kind.startsWith('source-fence')),
+    ['source-fence', 'source-fence-lifted', 'source-fence'],
+  );
+});
+
+for (const [how, end, phase] of [
+  ['stopped by the operator', (migration: Migration) => migration.stop('quit'), 'stopped'],
+  [
+    'failed',
+    async (migration: Migration) =>
+      migration.abandon(
+        new TargetError('another run took the target', { code: 'target-lease', hint: 'look' }),
+      ),
+    'failed',
+  ],
+] as const) {
+  test(`a pair that is ${how} in the middle of a cutover lets the source go`, async (t) => {
+    const scene = await inSync(t, { cutoverTimeoutMs: 60_000 });
+    const { target, onSource, onTarget, migration } = scene;
+    await stuck(scene);
+    const promotion = rejection(migration.promote());
+    await until(async () => /NOPERM/.test(await write(onSource)));
+    const ended = end(migration);
+    await promotion;
+    assert.equal(await write(onSource), 'OK');
+    assert.deepEqual(plain(await onSource.call('ACL', 'LIST')), scene.acl[0]);
+    target.process.kill('SIGCONT');
+    await ended;
+    await until(
+      async () => JSON.stringify(plain(await onTarget.call('ACL', 'LIST'))) === JSON.stringify(scene.acl[1]),
+    );
+    assert.equal(migration.phase, phase);
+    assert.equal(migration.leftBehind, false);
+  });
+}
+
+test('e opens the target and leaves the source alone, m then fences the source', async (t) => {
+  const scene = await inSync(t);
+  const { source, target, onSource, onTarget, migration } = scene;
+  await migration.enableWrites();
+  assert.equal(migration.phase, 'writable');
+  assert.deepEqual(
+    (plain(await onTarget.call('ACL', 'LIST')) as string[]).filter(
+      (line) => !line.includes('redis-cutover-'),
+    ),
+    scene.acl[1],
+  );
+  assert.equal(String(plain(await onTarget.call('SET', 'moved-app', '1'))), 'OK');
+  assert.equal(await write(onSource), 'OK');
+  // what the applications that have not moved still write comes over
+  await until(async () => plain(await onTarget.call('GET', 'probe')) === '1');
+  await migration.promote();
+  assert.equal(migration.summary().writeOutageMs, 0);
+  assert.match(await write(onSource), /NOPERM/);
+  const { different, missing, extra } = await compareServers(source.port, target.port, {
+    exclude: ['moved-app'],
+  });
+  assert.deepEqual({ different, missing, extra }, { different: 0, missing: 0, extra: 0 });
+});
+
+test('a cutover that is undone behind e leaves the target open', async (t) => {
+  const scene = await inSync(t);
+  const { target, onSource, onTarget, migration } = scene;
+  await migration.enableWrites();
+  await stuck(scene);
+  assert.equal((await rejection(migration.promote())).code, 'cutover-timeout');
+  assert.equal(migration.phase, 'writable');
+  assert.equal(await write(onSource), 'OK');
+  target.process.kill('SIGCONT');
+  assert.equal(await write(onTarget), 'OK');
+});
+
+test('--no-source-fence leaves the source as it is, and says what that means', async (t) => {
+  const { onSource, migration, events, acl } = await inSync(t, { sourceFence: false });
+  await migration.promote();
+  assert.equal(await write(onSource), 'OK');
+  assert.deepEqual(plain(await onSource.call('ACL', 'LIST')), acl[0]);
+  assert.ok(events.some((event) => event.event === 'note' && /last ones can be lost/.test(event.message)));
+  assert.deepEqual(migration.summary().notes, []);
+});
+
+test('users who changed while they were fenced are left as they are, with a note', async (t) => {
+  const { onTarget, migration } = await inSync(t);
+  await onTarget.call('ACL', 'SETUSER', 'default', '-get');
+  await migration.stop('quit');
+  const notes = migration.summary().notes.join('\n');
+  assert.match(notes, /user default was changed on the target .* former rights: ACL SETUSER default/);
+  assert.match(String(plain(await onTarget.call('ACL', 'LIST'))), /-get/);
+});
+
+test('clients of the source: applications only, not us and not replicas', async (t) => {
+  const { source, migration } = await inSync(t);
+  const app = await testClient(t, source.port);
+  await app.call('CLIENT', 'SETNAME', 'shop');
+  await app.call('SET', 'k', 'v');
+  const replica = await testServer(t, { args: ['--replicaof', '127.0.0.1', String(source.port)] });
+  const onReplica = await testClient(t, replica.port);
+  await until(async () => (await infoField(onReplica, 'replication', 'master_link_status')) === 'up');
+  const clients = await migration.clients();
+  const shop = clients.find(({ name }) => name === 'shop');
+  assert.deepEqual(
+    { ...shop, addr: '', idleSeconds: 0 },
+    { addr: '', name: 'shop', user: 'default', lastCommand: 'set', idleSeconds: 0 },
+  );
+  assert.ok(
+    clients.every(
+      ({ name, lastCommand }) => !name.startsWith('redis-cutover') && !/psync|replconf/i.test(lastCommand),
+    ),
+  );
+});
