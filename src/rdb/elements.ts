@@ -10,7 +10,7 @@ import { LzfStream } from './lzf.ts';
 import { TYPE } from './opcodes.ts';
 import type { ElementKind, RdbSink } from './sink.ts';
 import { lengthResult, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
-import { checkLzfRatio, decodeString, integerText, lzfHeader } from './strings.ts';
+import { checkLzfRatio, decodeString, lzfHeader } from './strings.ts';
 
 /** Elements above this are passed on in pieces. */
 const BIG_ELEMENT_BYTES = 1 << 20;
@@ -44,8 +44,9 @@ export class ElementReader {
   #stringsPerItem = 1;
   /** Strings or items still to come; -1: the count has not been read. */
   #remaining = -1;
-  /** Bytes of the element that is passed on in pieces. */
+  /** Bytes in the file of what is passed on in pieces, an element or a whole node. */
   #pending = 0;
+  #taker: PieceTaker | null = null;
   #inflate: LzfStream | null = null;
 
   constructor(sink: RdbSink) {
@@ -99,12 +100,13 @@ export class ElementReader {
 
   #passOn(buf: Buffer, start: number, end: number): void {
     this.#pending -= end - start;
-    if (this.#inflate === null) this.#sink.elementData(buf, start, end);
+    if (this.#inflate === null) this.#taker?.take(buf, start, end);
     else this.#inflate.push(buf, start, end);
     if (this.#pending > 0) return;
     this.#inflate?.end();
     this.#inflate = null;
-    this.#sink.elementEnd();
+    this.#taker?.finish();
+    this.#taker = null;
   }
 
   #item(buf: Buffer, pos: number, end: number, base: number): number {
@@ -129,35 +131,14 @@ export class ElementReader {
 
   /** One string; a big one is announced here and passed on by run(). */
   #string(buf: Buffer, pos: number, end: number, base: number): number {
-    const length = readStringLength(buf, pos, end, base);
-    if (length < 0) return -1;
-    const body = lengthResult.next;
-    if (!lengthResult.special) {
-      if (length > BIG_ELEMENT_BYTES) {
-        this.#announce(length, length);
-        return body;
-      }
-      if (body + length > end) return -1;
-      this.#sink.element(buf, body, body + length);
-      this.#remaining--;
-      return body + length;
-    }
-    if (length < 3) {
-      if (body + (1 << length) > end) return -1;
-      const text = Buffer.from(integerText(buf, body, length), 'latin1');
-      this.#sink.element(text, 0, text.length);
-      this.#remaining--;
-      return body + (1 << length);
-    }
-    const header = length === 3 ? lzfHeader(buf, body, end, base) : null;
-    if (length === 3 && header === null) return -1;
-    if (header !== null && header.length > BIG_ELEMENT_BYTES) {
-      checkLzfRatio(header, base + pos);
-      this.#announce(header.compressed, header.length);
-      const emit = (chunk: Buffer): void => this.#sink.elementData(chunk, 0, chunk.length);
-      this.#inflate = new LzfStream(header.length, emit, base + pos);
-      return header.body;
-    }
+    const big = this.#bigString(buf, pos, end, base, (length) => {
+      this.#sink.elementStart(length);
+      return {
+        take: (bytes, from, to) => this.#sink.elementData(bytes, from, to),
+        finish: () => this.#sink.elementEnd(),
+      };
+    });
+    if (big !== 0) return big;
     const decoded = decodeString(buf, pos, end, base);
     if (decoded === null) return -1;
     this.#sink.element(decoded.bytes, 0, decoded.bytes.length);
@@ -165,10 +146,38 @@ export class ElementReader {
     return decoded.next;
   }
 
-  #announce(bodyBytes: number, elementBytes: number): void {
-    this.#pending = bodyBytes;
+  /**
+   * Where a big string stands at `pos`: begins to pass it on to the taker made for its decoded length, and returns
+   * the position of its body. 0: it is not big; -1: its header is not complete.
+   */
+  #bigString(
+    buf: Buffer,
+    pos: number,
+    end: number,
+    base: number,
+    takerFor: (length: number) => PieceTaker,
+  ): number {
+    const length = readStringLength(buf, pos, end, base);
+    if (length < 0) return -1;
+    const body = lengthResult.next;
+    if (!lengthResult.special) {
+      if (length <= BIG_ELEMENT_BYTES) return 0;
+      this.#pending = length;
+      this.#taker = takerFor(length);
+      this.#remaining--;
+      return body;
+    }
+    if (length !== 3) return 0;
+    const header = lzfHeader(buf, body, end, base);
+    if (header === null) return -1;
+    if (header.length <= BIG_ELEMENT_BYTES) return 0;
+    checkLzfRatio(header, base + pos);
+    const taker = takerFor(header.length);
+    this.#pending = header.compressed;
+    this.#taker = taker;
+    this.#inflate = new LzfStream(header.length, (chunk) => taker.take(chunk, 0, chunk.length), base + pos);
     this.#remaining--;
-    this.#sink.elementStart(elementBytes);
+    return header.body;
   }
 
   #scored(buf: Buffer, pos: number, end: number, base: number): number {
@@ -199,13 +208,111 @@ export class ElementReader {
   }
 
   #node(buf: Buffer, pos: number, end: number, base: number, form: 'ziplist' | 'listpack'): number {
+    const big = this.#bigString(
+      buf,
+      pos,
+      end,
+      base,
+      (length) => new BigNode(this.#sink, form, length, base + pos),
+    );
+    if (big !== 0) return big;
     const node = decodeString(buf, pos, end, base);
     if (node === null) return -1;
-    const visit = (bytes: Buffer, start: number, stop: number): void =>
-      this.#sink.element(bytes, start, stop);
-    const forEach = form === 'ziplist' ? forEachZiplist : forEachListpack;
-    forEach(node.bytes, 0, node.bytes.length, visit, base + pos);
+    visitNode(this.#sink, form, node.bytes, base + pos);
     this.#remaining--;
     return node.next;
+  }
+}
+
+type NodeForm = 'ziplist' | 'listpack';
+
+function visitNode(sink: RdbSink, form: NodeForm, node: Buffer, base: number): void {
+  const visit = (bytes: Buffer, start: number, end: number): void => sink.element(bytes, start, end);
+  const forEach = form === 'ziplist' ? forEachZiplist : forEachListpack;
+  forEach(node, 0, node.length, visit, base);
+}
+
+/** Takes the decoded bytes of a string that is too big to be held, in pieces. */
+interface PieceTaker {
+  take(bytes: Buffer, start: number, end: number): void;
+  finish(): void;
+}
+
+/** Bytes in front of the data of a node's only element, where that is a string with a 32-bit length (3.4). */
+const LONE_HEAD_BYTES: Record<NodeForm, number> = { listpack: 11, ziplist: 16 };
+
+/**
+ * A list node beyond the limit. Servers make them of one huge element: that is passed on in pieces. A node of many
+ * elements (an unusual list-max-listpack-size) is gathered and taken apart at its end.
+ */
+class BigNode implements PieceTaker {
+  readonly #sink: RdbSink;
+  readonly #form: NodeForm;
+  readonly #length: number;
+  readonly #offset: number;
+  readonly #head: Buffer;
+  #headFilled = 0;
+  /** Bytes of the only element that are still to come; null: the node is gathered. */
+  #loneLeft: number | null = null;
+  #whole: Buffer | null = null;
+  #wholeFilled = 0;
+
+  constructor(sink: RdbSink, form: NodeForm, length: number, offset: number) {
+    this.#sink = sink;
+    this.#form = form;
+    this.#length = length;
+    this.#offset = offset;
+    this.#head = Buffer.alloc(LONE_HEAD_BYTES[form]);
+  }
+
+  take(bytes: Buffer, start: number, end: number): void {
+    let at = start;
+    if (this.#headFilled < this.#head.length) {
+      const copied = bytes.copy(
+        this.#head,
+        this.#headFilled,
+        at,
+        Math.min(end, at + this.#head.length - this.#headFilled),
+      );
+      this.#headFilled += copied;
+      at += copied;
+      if (this.#headFilled < this.#head.length) return;
+      this.#begin();
+    }
+    if (this.#whole !== null) {
+      this.#wholeFilled += bytes.copy(this.#whole, this.#wholeFilled, at, end);
+    } else if (this.#loneLeft !== null && this.#loneLeft > 0) {
+      const piece = Math.min(this.#loneLeft, end - at);
+      if (piece > 0) this.#sink.elementData(bytes, at, at + piece);
+      this.#loneLeft -= piece;
+      if (this.#loneLeft === 0) this.#sink.elementEnd();
+    }
+  }
+
+  finish(): void {
+    if (this.#whole !== null) {
+      visitNode(this.#sink, this.#form, this.#whole.subarray(0, this.#wholeFilled), this.#offset);
+    } else if (this.#loneLeft !== 0) {
+      throw new RdbFormatError('a list node is shorter than its only element', this.#offset);
+    }
+  }
+
+  #begin(): void {
+    const head = this.#head;
+    // both forms begin with their own length: a damaged one must not decide how much is allocated
+    if (head.readUInt32LE(0) !== this.#length) {
+      throw new RdbFormatError('a list node has another length than its string', this.#offset);
+    }
+    const lone =
+      this.#form === 'listpack'
+        ? head.readUInt16LE(4) === 1 && head[6] === 0xf0
+        : head.readUInt16LE(8) === 1 && head[10] === 0 && head[11] === 0x80;
+    if (lone) {
+      this.#loneLeft = this.#form === 'listpack' ? head.readUInt32LE(7) : head.readUInt32BE(12);
+      this.#sink.elementStart(this.#loneLeft);
+      return;
+    }
+    this.#whole = Buffer.allocUnsafe(this.#length);
+    this.#wholeFilled = head.copy(this.#whole);
   }
 }
