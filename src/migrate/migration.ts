@@ -23,6 +23,7 @@ import type { RunOptions } from '../core/options.ts';
 import { assertMove, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
+import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
 import { CHECKPOINT_KEY, type Checkpoint } from '../target/write/checkpoint.ts';
 import { dropRunUser, Fence } from '../target/write/fence.ts';
@@ -380,6 +381,7 @@ export class Migration {
         capabilities: facts.capabilities,
         relativeTtls: !facts.source.atLeast(7, 0),
         forwardPublish: this.#options.forwardPublish,
+        partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
         resumeFrom,
       },
       {

@@ -59,6 +59,9 @@ const CHECKS: readonly Check[] = [
   versions,
   login,
   sameServer,
+  // before the rights: the fence of another run takes some of them
+  lease,
+  sourceAsTarget,
   sourceRole,
   sourceLoading,
   psync,
@@ -76,8 +79,6 @@ const CHECKS: readonly Check[] = [
   cluster,
   modules,
   functions,
-  lease,
-  sourceAsTarget,
   feed,
 ];
 

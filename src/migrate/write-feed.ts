@@ -66,6 +66,8 @@ export interface FeedSettings {
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
   readonly forwardPublish: boolean;
+  /** False where the source's offsets cannot be trusted: each break of the link costs a full copy. */
+  readonly partialResync: boolean;
   /** Where an earlier process of this run has come to; null: a full copy is due. */
   readonly resumeFrom: Checkpoint | null;
 }
@@ -315,6 +317,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
   }
 
   async resumePosition(): Promise<ReplicationPosition | null> {
+    if (!this.#settings.partialResync) return null;
     const stage = this.#stage;
     // where a snapshot without a length ends is known only after all that was received has been read
     while (
