@@ -7,6 +7,8 @@ export interface KeyspaceEntry {
   readonly db: number;
   readonly keys: number;
   readonly expires: number;
+  /** Mean time to live of the keys that have one, ms, as the server samples it; null: not told, or not sampled yet. */
+  readonly averageTtlMs: number | null;
 }
 
 export class ServerInfo {
@@ -131,9 +133,10 @@ export class ServerInfo {
     const entries: KeyspaceEntry[] = [];
     for (const [name, value] of this.#fields) {
       const db = /^db(\d+)$/.exec(name)?.[1];
-      const counts = /^keys=(\d+),expires=(\d+)/.exec(value);
+      const counts = /^keys=(\d+),expires=(\d+)(?:,avg_ttl=(\d+))?/.exec(value);
       if (db !== undefined && counts !== null) {
-        entries.push({ db: Number(db), keys: Number(counts[1]), expires: Number(counts[2]) });
+        const averageTtlMs = Number(counts[3] ?? 0) || null;
+        entries.push({ db: Number(db), keys: Number(counts[1]), expires: Number(counts[2]), averageTtlMs });
       }
     }
     return entries.sort((a, b) => a.db - b.db);

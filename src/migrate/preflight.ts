@@ -22,7 +22,7 @@ import {
   versions,
 } from './checks/both.ts';
 import { type Check, type CheckContext, ok, refuse, warn } from './checks/context.ts';
-import { outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
+import { expiry, outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
 import {
   databases,
   targetEmpty,
@@ -67,6 +67,7 @@ const CHECKS: readonly Check[] = [
   psync,
   sourceFenceCheck,
   outputBuffer,
+  expiry,
   targetRole,
   targetLoading,
   targetEmpty,

@@ -8,6 +8,7 @@ import type { CheckResult } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
 import { type DemoServer, startServer } from '../../src/demo/server.ts';
 import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
+import { until } from '../helpers/wait.ts';
 
 const OPTIONS: RunOptions = {
   feed: 'auto',
@@ -122,10 +123,13 @@ describe('preflight', () => {
       result,
     );
     assert.equal(facts.keysTotal, 3);
-    assert.deepEqual(facts.keyspace, [
-      { db: 0, keys: 1, expires: 1 },
-      { db: 3, keys: 2, expires: 0 },
-    ]);
+    assert.deepEqual(
+      facts.keyspace.map(({ db, keys, expires }) => [db, keys, expires]),
+      [
+        [0, 1, 1],
+        [3, 2, 0],
+      ],
+    );
     assert.equal(facts.feed, 'write');
     assert.deepEqual(facts.capabilities, {
       setPxat: true,
@@ -266,6 +270,14 @@ describe('preflight', () => {
     assertFinding(await run({}, managed), 'source-no-psync', 'refuse', /neither PSYNC nor SYNC/);
     const commandNames = { ...OPTIONS.commandNames, psync: 'aws_psync' };
     assertFinding(await run({ commandNames }, managed), 'source-no-psync', 'ok', /allowed/);
+  });
+
+  it('warns of keys that may run out while they are synced', async () => {
+    for (let i = 0; i < 50; i++) await source.call('SET', `lock:${i}`, 'v', 'PX', 60_000 + i);
+    const sampled = async (): Promise<boolean> =>
+      ((await source.info('keyspace')).keyspace[0]?.averageTtlMs ?? 0) > 0;
+    await until(sampled, { what: 'the server to sample its times to live' });
+    assertFinding(await run({}), 'expiry', 'warn', /database 0 live for minutes only/);
   });
 
   it('sees small output buffers, missing fences, functions and a source that no run may use', async () => {

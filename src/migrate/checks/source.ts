@@ -134,3 +134,24 @@ export const outputBuffer: Check = async ({ source }) => {
       )
     : ok(name, detail);
 };
+
+/** Keys with less than this to live on average may run out while the copy is taken. */
+const SHORT_TTL_MS = 10 * 60_000;
+
+/**
+ * The target expires by its own clock: a key that runs out there while it is still being synced is gone, also where
+ * the source renewed it meanwhile and the renewal is still on its way (design.md, expiry while syncing).
+ */
+export const expiry: Check = ({ sourceInfo }) => {
+  const name = 'expiry';
+  const short = sourceInfo.keyspace.filter(
+    ({ averageTtlMs }) => averageTtlMs !== null && averageTtlMs < SHORT_TTL_MS,
+  );
+  if (short.length === 0) return ok(name, 'no database with short times to live on average');
+  const databases = short.map(({ db }) => db).join(', ');
+  return warn(
+    name,
+    `keys of database ${databases} live for minutes only: one that runs out on the target before its renewal has come there is lost`,
+    'sync at a quiet time, and let the applications write short-lived keys anew behind the cutover',
+  );
+};

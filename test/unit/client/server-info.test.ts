@@ -22,7 +22,7 @@ describe('ServerInfo', () => {
       'master_replid:aa',
       'master_repl_offset:12345678901',
       'cluster_enabled:0',
-      'db10:keys=5,expires=1,avg_ttl=0',
+      'db10:keys=5,expires=1,avg_ttl=1234',
       'db2:keys=7,expires=0,avg_ttl=0,subexpiry=0',
     );
     assert.deepEqual([redis.family, redis.version, redis.role], ['redis', '7.0.15', 'master']);
@@ -33,8 +33,8 @@ describe('ServerInfo', () => {
     );
     assert.deepEqual([redis.loading, redis.clusterEnabled], [false, false]);
     assert.deepEqual(redis.keyspace, [
-      { db: 2, keys: 7, expires: 0 },
-      { db: 10, keys: 5, expires: 1 },
+      { db: 2, keys: 7, expires: 0, averageTtlMs: null },
+      { db: 10, keys: 5, expires: 1, averageTtlMs: 1234 },
     ]);
   });
 
