@@ -5,17 +5,9 @@ import { everySplit } from '../helpers/every-split.ts';
 import { fakeSource, type Step } from '../helpers/fake-source.ts';
 import type { Cleanup } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
+import { CAPTURES, captureWire } from './capture.ts';
 import { ReadingSink } from './link-reading-sink.ts';
-import {
-  fullResync,
-  MARK,
-  REPLID,
-  RecordingSink,
-  runLink,
-  send,
-  UP_TO_PSYNC,
-  wireCapture,
-} from './link-support.ts';
+import { fullResync, MARK, REPLID, RecordingSink, runLink, send, UP_TO_PSYNC } from './link-support.ts';
 
 const UP_TO_SYNC: readonly Step[] = [
   {
@@ -82,14 +74,10 @@ describe('every way to cut what follows PSYNC', { concurrency: true }, () => {
     });
   });
 
-  for (const [name, before] of [
-    ['psync-diskless-eof.bin', undefined],
-    ['psync-disk-length.bin', undefined],
-    ['psync-no-capa.bin', undefined],
-    ['sync-old.bin', UP_TO_SYNC],
-  ] as const) {
-    it(`a capture of 7.0.15: ${name}`, async () => {
-      const { whole, body } = wireCapture(name);
+  for (const [name, options] of Object.entries(CAPTURES)) {
+    it(`a capture of a real server: ${name}`, async (t) => {
+      const { whole, body } = await captureWire(t, options);
+      const before = options.ask === 'SYNC' ? UP_TO_SYNC : undefined;
       await everySplit(whole, async (chunks) => {
         const sink = await feed(chunks, body.length, before);
         assert.equal(sink.bytes.compare(body), 0);
@@ -101,27 +89,23 @@ describe('every way to cut what follows PSYNC', { concurrency: true }, () => {
   }
 });
 
-describe('captures of 7.0.15 through spool and RDB reader', { concurrency: true }, () => {
-  const cases = [
-    ['psync-diskless-eof.bin', 'mark'],
-    ['psync-disk-length.bin', 'length'],
-    ['psync-no-capa.bin', 'length'],
-    ['sync-old.bin', 'length'],
-  ] as const;
-  for (const [name, framing] of cases) {
+describe('captures of a real server through spool and RDB reader', { concurrency: true }, () => {
+  for (const [name, options] of Object.entries(CAPTURES)) {
     it(name, async (t) => {
-      const { whole } = wireCapture(name);
-      const before = name === 'sync-old.bin' ? UP_TO_SYNC : [UP_TO_PSYNC];
+      const { whole } = await captureWire(t, options);
+      const before = options.ask === 'SYNC' ? UP_TO_SYNC : [UP_TO_PSYNC];
       const source = await fakeSource(t, [...before, send(whole, 'every-byte')]);
       const sink = new ReadingSink(t);
       runLink(t, source.port, { sink });
       await source.finished();
       await until(() => sink.loaded);
-      assert.equal(sink.framing?.kind, framing);
+      assert.equal(
+        sink.framing?.kind,
+        options.capabilities.length > 0 && options.diskless ? 'mark' : 'length',
+      );
       assert.ok(sink.keys > 0);
       assert.match(sink.position!.replid, /^[0-9a-f]{40}$/, 'SYNC takes it from the AUX fields');
       await until(() => sink.appliedOffset() === sink.receivedOffset);
-      if (name === 'sync-old.bin') return;
       const names = new Set(sink.commands.map(([word]) => word!.toUpperCase()));
       for (const command of ['SELECT', 'PING', 'MULTI', 'EXEC', 'SET', 'REPLCONF'])
         assert.ok(names.has(command), `${command} of ${[...names].join()}`);

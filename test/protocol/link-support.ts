@@ -1,6 +1,5 @@
 /** For the link's tests: a sink that records, a link that ends with its test, and the answers of a master. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
 import { type CutoverError, toCutoverError } from '../../src/core/errors.ts';
 import type { ReplicationPosition } from '../../src/core/position.ts';
@@ -154,14 +153,6 @@ export const UP_TO_PSYNC: Step = {
 /** A reply to PSYNC with a payload of known length behind it. */
 export function fullResync(payload: string, offset = 100): string {
   return `+FULLRESYNC ${REPLID} ${offset}\r\n$${payload.length}\r\n${payload}`;
-}
-
-/** Real bytes behind the handshake, as sent by 7.0.15: the whole, and what follows the announcement of the payload. */
-export function wireCapture(name: string): { readonly whole: Buffer; readonly body: Buffer } {
-  const whole = readFileSync(new URL(`../fixtures/wire/${name}`, import.meta.url));
-  // The announcement is the first line with a dollar in front
-  const announced = /(?:^|\n)\$[^\n]*\n/.exec(whole.toString('latin1'))!;
-  return { whole, body: whole.subarray(announced.index + announced[0].length) };
 }
 
 /** Into `dir`: `ca`, an authority; of it `server` and `client` for the name localhost, and `old`, whose day is over. */

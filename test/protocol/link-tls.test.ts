@@ -10,16 +10,8 @@ import { inspect } from 'node:util';
 import type { TlsSettings } from '../../src/core/endpoint.ts';
 import { fakeSource, type Step } from '../helpers/fake-source.ts';
 import { until } from '../helpers/wait.ts';
-import {
-  fullResync,
-  MARK,
-  makeCertificates,
-  REPLID,
-  runLink,
-  send,
-  UP_TO_PSYNC,
-  wireCapture,
-} from './link-support.ts';
+import { CAPTURES, captureWire } from './capture.ts';
+import { fullResync, MARK, makeCertificates, REPLID, runLink, send, UP_TO_PSYNC } from './link-support.ts';
 
 const PASSWORD = 'S3cretCanary';
 
@@ -70,9 +62,11 @@ describe('the link over TLS', () => {
   }
 
   it('verified by name: the payload, the mark, the first acknowledgement, the stream', async (t) => {
+    const { whole, body } = await captureWire(t, CAPTURES['diskless, to its mark']);
     t.mock.timers.enable({ apis: ['setInterval'] });
-    const { whole, body } = wireCapture('psync-diskless-eof.bin');
-    const cuts = [700, 741, 742, whole.length - 3];
+    const mark = /\$EOF:(.{40})/.exec(whole.toString('latin1'))![1]!;
+    const at = whole.lastIndexOf(mark);
+    const cuts = [at, at + 39, at + 40, whole.length - 3];
     const { source, port } = await tlsSource(t, [
       [UP_TO_PSYNC, send(whole, cuts)],
       [UP_TO_PSYNC, send(whole, 'every-byte')],
