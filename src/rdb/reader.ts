@@ -26,6 +26,8 @@ import { decodeString, integerText } from './strings.ts';
 
 /** Values up to this size are held and sent as one payload. */
 const HELD_BYTES = 1 << 20;
+/** The end of a string is known from its first bytes, so that beyond this it need not be held to be sent. */
+const HELD_STRING_BYTES = 64 * 1024;
 const MAGIC_BYTES = 9;
 
 type State =
@@ -405,7 +407,7 @@ export class RdbReader {
         this.#sink.string(this.#entry, buf, body, body + length);
         return body + length;
       }
-      if (length <= HELD_BYTES) return -1;
+      if (length <= HELD_STRING_BYTES) return -1;
       this.#startBlob('string', length);
       return body;
     }
@@ -423,7 +425,7 @@ export class RdbReader {
       this.#sink.value(this.#entry, buf, pos, next);
       return next;
     }
-    if (size <= HELD_BYTES) return -1;
+    if (size <= HELD_STRING_BYTES) return -1;
     this.#startBlob('payload', next - pos);
     return pos;
   }
