@@ -3,7 +3,7 @@ import { ReplyError } from '../../client/reply-error.ts';
 import type { ServerSession } from '../../client/session.ts';
 import { printable } from '../../core/text.ts';
 import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
-import { LEASE_KEY } from '../../target/write/lease.ts';
+import { LEASE_KEY, leaseHeldError, readLease } from '../../target/write/lease.ts';
 import {
   ask,
   askConfig,
@@ -161,6 +161,12 @@ export const targetPermissions: Check = async ({ target, targetInfo, targetFence
   }
   const forbidden = targetInfo.atLeast(6, 0) ? await forbiddenCommands(target, needed) : [];
   if (forbidden !== null && forbidden.length > 0) {
+    // a run that began in this very moment has set its fence since the lease was looked at
+    const holder = await readLease(target).catch(() => null);
+    if (holder !== null) {
+      const { message, hint } = leaseHeldError(holder, target.where);
+      return refuse('lease', message, hint);
+    }
     const rules = forbidden.map((command) => `+${command.toLowerCase()}`).join(' ');
     return refuse(
       name,

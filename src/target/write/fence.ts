@@ -47,6 +47,8 @@ export type FenceJournal =
 
 /** More replicas than any server has, so that every write is answered NOREPLICAS. */
 const IMPOSSIBLE_REPLICAS = '1000000';
+/** Users that runs make for themselves on their targets. */
+const RUN_USER_PREFIX = 'redis-cutover-';
 /** Exists only inside one MULTI/EXEC: nobody can log in as it. */
 const PROBE_USER = 'redis-cutover-fence-probe';
 
@@ -175,7 +177,8 @@ export class Fence {
       const plan = planned.get(name);
       if (
         plan === undefined
-          ? name !== exceptUser
+          ? // another run that began in this moment; the lease turns it away
+            name !== exceptUser && !name.startsWith(RUN_USER_PREFIX)
           : digestOf(line) !== plan.formerDigest && digestOf(line) !== plan.fencedDigest
       ) {
         throw this.#fenceError(`user ${shown(name)} was changed since the fence was prepared`, EXIT.failed);
@@ -292,7 +295,7 @@ export async function dropRunUser(session: ServerSession, runId: string): Promis
 }
 
 function runUserName(runId: string): string {
-  return `redis-cutover-${runId}`;
+  return `${RUN_USER_PREFIX}${runId}`;
 }
 
 async function prepareAcl(session: ServerSession, exceptUser: string | null): Promise<FenceJournal> {
