@@ -3,7 +3,7 @@
  * or values). Made by session.ts only.
  */
 import { CutoverError, EXIT } from '../core/errors.ts';
-import { printable } from '../core/text.ts';
+import { printable, withoutEchoes } from '../core/text.ts';
 
 export class ReplyError extends CutoverError {
   /** First word of the reply: `NOPERM`, `LOADING`, `ERR`, … */
@@ -15,7 +15,7 @@ export class ReplyError extends CutoverError {
 
   /** `where` is the server as people know it, e.g. `target 10.0.0.1:6379`. */
   constructor(command: string, where: string, rawReply: string) {
-    const reply = printable(stripEchoes(rawReply));
+    const reply = printable(withoutEchoes(rawReply));
     const prefix = /^[A-Z][A-Z0-9_]*(?= |$)/.exec(reply)?.[0] ?? 'ERR';
     super(
       `${command} refused by the ${where}: ${reply}`,
@@ -30,13 +30,6 @@ export class ReplyError extends CutoverError {
 
 /** Replies that pass by themselves (protocol.md 1.3, 2.3). */
 const TRANSIENT = new Set(['LOADING', 'BUSY', 'MASTERDOWN', 'NOMASTERLINK', 'TRYAGAIN', 'CLUSTERDOWN']);
-
-/** Servers echo arguments: of unknown commands (all releases), and of ACL SETUSER rules, where a password may be. */
-function stripEchoes(reply: string): string {
-  return reply
-    .replace(/,? with args beginning with:.*$/s, '')
-    .replace(/^((?:ERR )?Error in ACL SETUSER modifier )'.*'(?=: |$)/s, "$1'***'");
-}
 
 function hintFor(prefix: string, command: string): string {
   switch (prefix) {

@@ -30,6 +30,11 @@ export function assertMove(from: Phase, to: Phase): void {
   if (!MOVES[from].includes(to)) throw new InvariantError(`illegal phase change ${from} -> ${to}`);
 }
 
+/** True where the run has nothing more to do for the pair, well or badly. */
+export function isOver(phase: Phase): boolean {
+  return phase === 'promoted' || isTerminal(phase);
+}
+
 /** True where nothing runs for the pair any more. */
 export function isTerminal(phase: Phase): boolean {
   return phase === 'failed' || phase === 'stopped' || phase === 'rolled-back';

@@ -17,3 +17,13 @@ export function printable(text: string, maxLength = 300): string {
       : `\\u${code.toString(16).padStart(4, '0')}`;
   });
 }
+
+/**
+ * An error reply without the arguments that servers echo: of unknown commands (all releases), and of ACL SETUSER
+ * rules. They can be a password, a key or a value.
+ */
+export function withoutEchoes(reply: string): string {
+  return reply
+    .replace(/,? with args beginning with:.*$/s, '')
+    .replace(/^((?:ERR )?Error in ACL SETUSER modifier )'.*'(?=: |$)/s, "$1'***'");
+}

@@ -8,6 +8,7 @@ import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, PreflightError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
+import { isOver } from '../core/phase.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
@@ -187,9 +188,7 @@ class Session {
         this.#wake = () => resolve('changed');
       });
       if (this.#io.signal.aborted) return { outcome: 'interrupted', exitCode: EXIT.interrupted };
-      const running = this.#migrations.filter(
-        ({ phase }) => !['failed', 'stopped', 'promoted'].includes(phase),
-      );
+      const running = this.#migrations.filter(({ phase }) => !isOver(phase));
       if (running.length === 0) return this.#outcome();
       const settled = running.every(({ phase }) => phase === 'in-sync' || phase === 'writable');
       if (this.#options.stopAtInSync && settled) {

@@ -20,7 +20,7 @@ import {
 } from '../core/errors.ts';
 import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
-import { assertMove, type Phase } from '../core/phase.ts';
+import { assertMove, isOver, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
@@ -301,7 +301,7 @@ export class Migration {
    */
   async stop(reason: string): Promise<void> {
     await this.#callOffCutover(calledOff(reason));
-    if (this.#phase === 'failed' || this.#phase === 'stopped' || this.#phase === 'promoted') {
+    if (isOver(this.#phase)) {
       await this.#ending;
       await this.#closeSessions();
       return;
@@ -519,7 +519,7 @@ export class Migration {
   }
 
   #fail(error: CutoverError): void {
-    if (this.#phase === 'failed' || this.#phase === 'stopped' || this.#phase === 'promoted') return;
+    if (isOver(this.#phase)) return;
     this.#error = error;
     this.#emit({
       event: 'error',

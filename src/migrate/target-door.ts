@@ -9,7 +9,7 @@ import { ReplyError } from '../client/reply-error.ts';
 import type { ServerSession } from '../client/session.ts';
 import { addressOf, type Endpoint } from '../core/endpoint.ts';
 import { CutoverError, EXIT, TargetError } from '../core/errors.ts';
-import { printable } from '../core/text.ts';
+import { printable, withoutEchoes } from '../core/text.ts';
 import { encodeCommand } from '../resp/encode.ts';
 import {
   CHECKPOINT_KEY,
@@ -74,7 +74,7 @@ export class TargetDoor {
         const line = await ask(socket, words);
         if (line.startsWith('-') && !/no password is set|without any password/i.test(line)) {
           throw new TargetError(
-            `the target ${addressOf(endpoint)} refuses the credentials: ${printable(line.slice(1))}`,
+            `the target ${addressOf(endpoint)} refuses the credentials: ${printable(withoutEchoes(line.slice(1)))}`,
             {
               code: 'target-auth',
               hint: 'check user and password of the target; was the user of the run removed?',

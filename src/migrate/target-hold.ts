@@ -89,10 +89,6 @@ export class TargetHold {
     }
   }
 
-  get fenceKind(): Fence['kind'] {
-    return this.#fence.kind;
-  }
-
   /** Why there is no fence; null where there is one. */
   get noFenceReason(): string | null {
     return this.#fence.reason;

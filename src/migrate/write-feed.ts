@@ -17,7 +17,7 @@ import {
   toCutoverError,
 } from '../core/errors.ts';
 import { isReplid, parseOffset, type ReplicationPosition } from '../core/position.ts';
-import { printable } from '../core/text.ts';
+import { printable, withoutEchoes } from '../core/text.ts';
 import { RdbReader } from '../rdb/reader.ts';
 import { keyOfEntry } from '../rdb/strings.ts';
 import { commandArguments } from '../resp/arguments.ts';
@@ -595,18 +595,18 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#drop();
     if (verdict === 'fatal') {
       this.#fail(
-        new TargetError(`the target refuses ${where.command} of key ${where.keyDigest}: ${printable(line)}`, {
+        new TargetError(`the target refuses ${where.command} of key ${where.keyDigest}: ${shown(line)}`, {
           code: 'target-refused',
           hint: 'nothing behind this command was applied; mend the cause on the target, or choose a newer release for it, and go on with resume',
           command: where.command,
           keyDigest: where.keyDigest,
-          reply: line,
+          reply: shown(line),
         }),
       );
       return;
     }
     this.#snapshotRetryFrom = position;
-    this.#recover(`the target answers ${printable(line, 80)}: ${retryHint(line)}`);
+    this.#recover(`the target answers ${printable(withoutEchoes(line), 80)}: ${retryHint(line)}`);
   }
 
   /**
@@ -726,7 +726,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
       command,
       keyDigest,
       offset: this.#stream.offsetAt(position),
-      reply: printable(line),
+      reply: shown(line),
     });
   }
 
@@ -770,4 +770,9 @@ function passesByItself(error: CutoverError): boolean {
 /** Twelve hex digits of SHA-1: enough to find the key again, says nothing of it. */
 function digestOf(key: Buffer | null): string {
   return key === null ? '?' : createHash('sha1').update(key).digest('hex').slice(0, 12);
+}
+
+/** A reply of the target for people: servers echo keys and values, which nobody is to read. */
+function shown(line: string): string {
+  return printable(withoutEchoes(line));
 }

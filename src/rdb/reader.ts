@@ -184,14 +184,14 @@ export class RdbReader {
           state.remaining -= piece;
           if (state.remaining > 0) return pos;
           this.#sink.blobEnd();
-          this.#entryDone();
+          this.#state = OPCODES;
           break;
         }
         case 'elements':
           pos = this.#elements.run(buf, pos, end, base);
           if (!this.#elements.done) return pos;
           this.#sink.elementsEnd();
-          this.#entryDone();
+          this.#state = OPCODES;
           break;
         case 'checksum':
           return this.#checksum(buf, pos, end, base);
@@ -199,10 +199,6 @@ export class RdbReader {
           return pos;
       }
     }
-  }
-
-  #entryDone(): void {
-    this.#state = OPCODES;
   }
 
   #magic(buf: Buffer, pos: number): void {
@@ -449,7 +445,7 @@ export class RdbReader {
     if (this.#skipper.done) {
       this.#sink.value(entry, buf, state.valueStart, state.scanned);
       this.#countKey();
-      this.#entryDone();
+      this.#state = OPCODES;
       return state.scanned;
     }
     if (end <= HELD_BYTES) return 0;

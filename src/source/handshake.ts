@@ -7,7 +7,7 @@
 import { EXIT, SourceError } from '../core/errors.ts';
 import type { ReplicationCommandNames } from '../core/options.ts';
 import { isReplid, parseOffset, type ReplicationPosition } from '../core/position.ts';
-import { printable } from '../core/text.ts';
+import { printable, withoutEchoes } from '../core/text.ts';
 
 export interface HandshakeStep {
   readonly words: readonly string[];
@@ -210,7 +210,7 @@ export function replconfMissing(reason: string): SourceError {
 
 /** The text of an error reply, without the arguments that servers echo: they can be a password. */
 function errorText(line: string): string {
-  return printable(line.slice(1).replace(/,? with args beginning with:.*$/s, ''));
+  return printable(withoutEchoes(line.slice(1)));
 }
 
 /** Old servers, proxies and managed services, each in its own words. */
