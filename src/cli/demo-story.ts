@@ -173,7 +173,7 @@ After q, at any time, the old server is as it was.
 const EXPLAIN_IN_SYNC = `
 The new server has all that the old one has, and keeps up. Here you would wait for the right hour.
 l  shows who is still on the old server.
-m  cuts over: no more writes on the old server, the last ones are carried over, the new one is the master.
+c  cuts over: no more writes on the old server, the last ones are carried over, the new one is the master.
 e  lets the new server take writes beside the old one, for applications that are moved one by one; then m.
 `;
 const EXPLAIN_WRITABLE = `

@@ -7,12 +7,12 @@ import { join, resolve } from 'node:path';
 import { Option } from 'commander';
 import { type Endpoint, type PairSpec, Secret, type TlsSettings } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
-import type { RunOptions } from '../core/options.ts';
+import type { ListenOptions, RunOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 import { type PairEntry, pairsOf, parseHostList } from '../fleet/host-list.ts';
 import type { RunFile, StoredEndpoint } from '../migrate/run-folder.ts';
 import { type CredentialSources, passwordFromEnv, readAuthFile, withCredentials } from './credentials.ts';
-import { parseUri } from './uri.ts';
+import { parseHost, parseListen, parseUri } from './uri.ts';
 
 export type CommandName = 'migrate' | 'check' | 'verify' | 'resume' | 'demo';
 
@@ -32,6 +32,7 @@ const WITH_PAIRS = ['migrate', 'check', 'verify'] as const;
 const WITH_SERVERS = ['migrate', 'check', 'verify', 'resume'] as const;
 const WITH_PREFLIGHT = ['migrate', 'check'] as const;
 const WITH_CUTOVER = ['migrate', 'resume'] as const;
+const WITH_LISTEN = ['migrate', 'check', 'resume'] as const;
 
 const OPTIONS: readonly OptionSpec[] = [
   {
@@ -54,8 +55,8 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--feed <mode>',
-    help: 'auto or write (we write to the target); attach (it becomes our replica) is not built yet',
-    standard: 'auto, which is write',
+    help: 'auto, attach (the target becomes our replica) or write (we write to it)',
+    standard: 'auto',
     group: 'Migration',
     commands: WITH_PREFLIGHT,
   },
@@ -126,7 +127,19 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--no-reverse',
-    help: 'no link back to the source after promotion; this version never makes one',
+    help: 'no way back is kept behind the cutover',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--before-cutover <command>',
+    help: 'shell command run before the source is touched; another exit code than 0 calls the cutover off',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--on-cutover <command>',
+    help: 'shell command run as soon as the target takes writes; another exit code than 0 undoes the cutover',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
@@ -189,15 +202,16 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--listen <host:port>',
-    help: 'attach: where we listen for the target; not built yet',
+    help: 'attach: where we listen for the target; host or :port alone will do',
+    standard: 'the address that faces the target, any free port',
     group: 'Replication',
-    commands: WITH_PREFLIGHT,
+    commands: WITH_LISTEN,
   },
   {
     flags: '--advertise <host>',
-    help: 'attach: the address under which the target finds us; not built yet',
+    help: 'attach: the address under which the target finds us, where it is another than we listen on',
     group: 'Replication',
-    commands: WITH_PREFLIGHT,
+    commands: WITH_LISTEN,
   },
   {
     flags: '--psync-command <name>',
@@ -252,8 +266,10 @@ export interface RawOptions {
   readonly cutoverTimeout?: string;
   /** Commander sets this to true where `--no-source-fence` is not given. */
   readonly sourceFence?: boolean;
-  /** Read by nobody yet: this version builds no link back. */
+  /** As `sourceFence`: true where `--no-reverse` is not given. */
   readonly reverse?: boolean;
+  readonly beforeCutover?: string;
+  readonly onCutover?: string;
   readonly yes?: true;
   readonly srcAuthEnv?: string;
   readonly dstAuthEnv?: string;
@@ -307,14 +323,23 @@ export function resolveFormerOptions(
   around: Surroundings,
 ): RunOptions {
   const now = resolveRunOptions(raw, around);
+  const { hooks, listen, ...former } = { ...now, ...run.options };
   return {
-    ...now,
-    ...run.options,
+    ...former,
     spoolLimitBytes: run.options.spoolLimitBytes ?? Number.POSITIVE_INFINITY,
     ...(raw.cutoverTimeout === undefined ? {} : { cutoverTimeoutMs: now.cutoverTimeoutMs }),
     ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
     ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
+    ...(raw.reverse === false ? { reverse: false } : {}),
+    hooks: {
+      before: now.hooks.before ?? hooks.before,
+      onCutover: now.hooks.onCutover ?? hooks.onCutover,
+    },
+    listen: {
+      ...(raw.listen === undefined ? listen : now.listen),
+      advertise: now.listen.advertise ?? listen.advertise,
+    },
     cutover: now.cutover,
     stopAtInSync: now.stopAtInSync,
     assumeYes: now.assumeYes,
@@ -381,6 +406,12 @@ function completePairs(pairs: readonly PairSpec[], raw: RawOptions, around: Surr
       code: 'tls-unused',
       hint: 'write rediss:// for the servers that speak TLS',
     });
+  }
+  if (pairs.length > 1 && raw.listen !== undefined && parseListen(raw.listen).port !== 0) {
+    throw new UsageError(
+      `--listen ${printable(raw.listen, 80)}: ${pairs.length} pairs cannot share one port, each needs its own`,
+      { code: 'listen-shared', hint: 'leave the port out: each pair takes a free one' },
+    );
   }
   return pairs.map((pair) => ({
     name: pair.name,
@@ -492,10 +523,6 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     });
   }
   const feed = choice('--feed', raw.feed, ['auto', 'attach', 'write']) ?? 'auto';
-  const ofAttach = 'leave it out: feed write needs no address, for the target need not reach us';
-  if (feed === 'attach') throw notBuiltYet('--feed attach', 'use --feed write, or leave --feed out');
-  if (raw.listen !== undefined) throw notBuiltYet('--listen', ofAttach);
-  if (raw.advertise !== undefined) throw notBuiltYet('--advertise', ofAttach);
   const cutover = choice('--cutover', raw.cutover, ['ask', 'auto', 'never']);
   if (cutover === 'ask' && !around.terminal) {
     throw new UsageError('--cutover ask needs a terminal on stdin and stdout', {
@@ -509,6 +536,12 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     stopAtInSync: choice('--stop-at', raw.stopAt, ['in-sync']) !== undefined,
     cutoverTimeoutMs: (number('--cutover-timeout', raw.cutoverTimeout, 0.1, 3600) ?? 10) * 1000,
     sourceFence: raw.sourceFence ?? true,
+    reverse: raw.reverse ?? true,
+    hooks: {
+      before: shellCommand('--before-cutover', raw.beforeCutover) ?? null,
+      onCutover: shellCommand('--on-cutover', raw.onCutover) ?? null,
+    },
+    listen: listenOptions(raw),
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
     assumeYes: raw.yes ?? false,
@@ -568,6 +601,24 @@ function number(flag: string, value: string | undefined, least: number, most: nu
 /** A command name goes on the wire as it is: no blanks, nothing invisible. */
 function commandName(flag: string, value: string | undefined): string | undefined {
   if (value !== undefined && !/^[!-~]{1,64}$/.test(value)) throw badValue(flag, value, 'command name');
+  return value;
+}
+
+function listenOptions(raw: RawOptions): ListenOptions {
+  const { host, port } = raw.listen === undefined ? { host: null, port: 0 } : parseListen(raw.listen);
+  const advertise = raw.advertise === undefined ? null : parseHost(raw.advertise, '--advertise');
+  if (advertise === null && (host === '0.0.0.0' || host === '::')) {
+    throw new UsageError(`--listen ${host} means every address: the target must be told one`, {
+      code: 'listen-any',
+      hint: 'give --advertise HOST as well, or leave --listen out',
+    });
+  }
+  return { host, port, advertise };
+}
+
+/** An empty one is a variable that was not set: rather no cutover than one without its hook. */
+function shellCommand(flag: string, value: string | undefined): string | undefined {
+  if (value !== undefined && value.trim() === '') throw badValue(flag, value, 'shell command');
   return value;
 }
 

@@ -1,6 +1,7 @@
 /**
  * Server URIs: text from a flag or a host list in, an `Endpoint` out. Every message masks whatever could be a
- * password, malformed text included. Credentials that the URI does not hold are added by credentials.ts.
+ * password, malformed text included. Credentials that the URI does not hold are added by credentials.ts. Besides, the
+ * addresses of our own (`--listen`, `--advertise`).
  */
 import { isIP, isIPv6 } from 'node:net';
 import { type Endpoint, Secret, type TlsSettings } from '../core/endpoint.ts';
@@ -67,6 +68,42 @@ export function parseUri(text: string, flag: string): Endpoint {
     password: password === null || (password === '' && username === '') ? null : new Secret(password),
     tls: tls ? VERIFIED_TLS : null,
   };
+}
+
+/**
+ * `--listen`: `HOST:PORT`, `HOST`, `:PORT`; an IPv6 address stands in brackets.
+ *
+ * @returns `host` null where none is given; `port` 0 where it is left out or 0: any free one
+ * @throws UsageError `bad-value`
+ */
+export function parseListen(text: string): { host: string | null; port: number } {
+  const [, hostText, portText] = /^(\[[^\]]*\]|[^:[\]]*)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const port = Number(portText ?? 0);
+  if (text === '' || hostText === undefined || port > 65535) {
+    throw new UsageError(`--listen "${printable(text, 80)}" is no address to listen on`, {
+      code: 'bad-value',
+      hint: 'write HOST:PORT, HOST or :PORT; an IPv6 address in brackets, [::1]:7000',
+    });
+  }
+  return { host: hostText === '' ? null : parseHost(hostText, '--listen'), port };
+}
+
+/**
+ * A host name or an IP address without a port; an IPv6 address may stand in brackets.
+ *
+ * @throws UsageError `bad-value`, naming `flag`
+ */
+export function parseHost(text: string, flag: string): string {
+  const lower = text.toLowerCase();
+  const host = /^\[(.*)\]$/.exec(lower)?.[1] ?? lower;
+  // brackets are for IPv6 addresses alone
+  if (!isIPv6(host) && !(host === lower && isHostName(host))) {
+    throw new UsageError(`${flag} "${printable(text, 80)}" is no host name and no IP address`, {
+      code: 'bad-value',
+      hint: `${flag} takes a host without a scheme, a user or a path`,
+    });
+  }
+  return host;
 }
 
 /** The text of a URI for a message: no user, no password, and nothing that could be one by mistake. */

@@ -37,6 +37,7 @@ export const CLIENT_NAME = 'redis-cutover';
 /** One live connection and why it ended, if it did. */
 interface Connection {
   readonly client: Redis;
+  readonly socket: Socket;
   failure: CutoverError | null;
 }
 
@@ -47,6 +48,7 @@ export class ServerSession {
   #connection: Promise<Connection> | null = null;
   #closed = false;
   #passwordIgnored = false;
+  #localAddress: string | null = null;
 
   private constructor(endpoint: Endpoint, role: Role, options: SessionOptions) {
     this.endpoint = endpoint;
@@ -71,6 +73,11 @@ export class ServerSession {
     return this.#passwordIgnored;
   }
 
+  /** The address of this machine that faces the server; null: not told. */
+  get localAddress(): string | null {
+    return this.#localAddress;
+  }
+
   /** `source 10.0.0.1:6379`: for messages. */
   get where(): string {
     return `${this.role} ${printable(addressOf(this.endpoint))}`;
@@ -93,9 +100,11 @@ export class ServerSession {
   /** Commands written back to back, one reply each, an error reply in its place. Throws only when the connection broke. */
   async pipeline(commands: readonly Command[]): Promise<BufferReply[]> {
     const connection = await this.#connected();
-    const settled = await Promise.allSettled(
-      commands.map(([command, ...args]) => this.#send(connection, command, args)),
-    );
+    // ioredis makes a write of each command
+    connection.socket.cork();
+    const sent = commands.map(([command, ...args]) => this.#send(connection, command, args));
+    connection.socket.uncork();
+    const settled = await Promise.allSettled(sent);
     return settled.map((result) => {
       if (result.status === 'fulfilled') return result.value;
       if (result.reason instanceof ReplyError) return result.reason;
@@ -152,6 +161,7 @@ export class ServerSession {
   async #connect(): Promise<Connection> {
     const { endpoint, role } = this;
     const socket = await dial(endpoint, role, this.#options);
+    this.#localAddress = socket.localAddress ?? null;
     const client = new Redis({
       Connector: connectorOf(socket),
       lazyConnect: true,
@@ -165,7 +175,7 @@ export class ServerSession {
       disableClientInfo: true,
       socketTimeout: this.#options.replyTimeoutMs ?? DEFAULT_REPLY_TIMEOUT_MS,
     });
-    const connection: Connection = { client, failure: null };
+    const connection: Connection = { client, socket, failure: null };
     const fail = (failure: CutoverError): void => {
       connection.failure ??= failure;
     };

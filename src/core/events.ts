@@ -21,6 +21,8 @@ export interface ClientInfo {
   readonly user: string;
   readonly lastCommand: string;
   readonly idleSeconds: number;
+  /** True where the last command writes and was sent in the last seconds. */
+  readonly writing: boolean;
 }
 
 export interface VerifyResult {
@@ -48,8 +50,12 @@ export interface PairSnapshot {
   readonly source: string;
   readonly target: string;
   readonly phase: Phase;
+  /** How the target is fed; null before the preflight has decided it. */
+  readonly feed: 'attach' | 'write' | null;
   /** Why the pair is in this phase, or what it waits for; null where there is nothing to say. */
   readonly reason: string | null;
+  /** Behind the cutover: whether a rollback loses nothing, and for how long; null where there is nothing to say. */
+  readonly wayBack: string | null;
   readonly snapshotBytes: number;
   /** null when unknown: a diskless source does not say how long the snapshot is. */
   readonly snapshotTotal: number | null;

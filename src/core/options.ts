@@ -7,6 +7,23 @@ export interface ReplicationCommandNames {
   readonly replconf: string;
 }
 
+/** Shell commands of the operator, run with the facts of the pair in their environment; null: none. */
+export interface CutoverHooks {
+  /** Before the source is touched. Another exit code than 0 calls the cutover off. */
+  readonly before: string | null;
+  /** As soon as the target takes writes. Another exit code than 0 undoes the cutover. */
+  readonly onCutover: string | null;
+}
+
+export interface ListenOptions {
+  /** null: the address from which we reach the target. */
+  readonly host: string | null;
+  /** 0: any free port. */
+  readonly port: number;
+  /** What the target is told to connect to; null: the address that is listened on. */
+  readonly advertise: string | null;
+}
+
 export interface RunOptions {
   readonly feed: 'auto' | 'attach' | 'write';
   readonly cutover: 'ask' | 'auto' | 'never';
@@ -15,6 +32,11 @@ export interface RunOptions {
   readonly cutoverTimeoutMs: number;
   /** False after `--no-source-fence`: the last writes on the source can be lost. */
   readonly sourceFence: boolean;
+  /** False after `--no-reverse`: no way back is kept open behind the cutover. */
+  readonly reverse: boolean;
+  readonly hooks: CutoverHooks;
+  /** Feed `attach`: where the target finds us. */
+  readonly listen: ListenOptions;
   readonly flushTarget: boolean;
   readonly allowNonempty: boolean;
   readonly assumeYes: boolean;

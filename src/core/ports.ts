@@ -2,7 +2,17 @@
 import type { MigrationEvent, PairSnapshot } from './events.ts';
 
 /** A key that the operator pressed, by meaning. */
-export type OperatorCommand = 'start' | 'enable-writes' | 'promote' | 'clients' | 'quit' | 'help';
+export type OperatorCommand =
+  | 'start'
+  | 'enable-writes'
+  | 'promote'
+  | 'cut-over'
+  | 'clients'
+  | 'kill'
+  | 'roll-back'
+  | 'finish'
+  | 'quit'
+  | 'help';
 
 export interface Operator {
   /**

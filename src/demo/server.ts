@@ -35,6 +35,8 @@ export interface DemoServer {
 }
 
 const READY_TIMEOUT_MS = 10_000;
+/** For one question; a server that is merely slow is asked again. */
+const ANSWER_TIMEOUT_MS = 2_000;
 /** After SIGTERM; a stopped or hung process is then ended by SIGKILL. */
 const STOP_GRACE_MS = 3_000;
 
@@ -165,6 +167,9 @@ async function answers(port: number, child: ChildProcess): Promise<boolean> {
   let connection: RespConnection | null = null;
   try {
     connection = await RespConnection.connect(port);
+    // somebody else's port may accept and say nothing: close() rejects the question
+    const limit = setTimeout((silent) => silent.close(), ANSWER_TIMEOUT_MS, connection);
+    limit.unref();
     const [ping, info] = await connection.pipeline([['PING'], ['INFO', 'server']]);
     // A server with a password is ready, too; it cannot be asked whose it is
     if (ping instanceof ReplyError) return ping.message.startsWith('NOAUTH');

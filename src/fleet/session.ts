@@ -1,7 +1,7 @@
 /**
  * The operator's session over one pair or a list: check all, show what is to be done, start, keep in sync, let the
- * operator (or `--cutover auto`) cut over, and end with a summary. Decides nothing about data: each pair is a
- * Migration of its own.
+ * operator (or `--cutover auto`) cut over, keep the way back open for the operator, and end with a summary. Decides
+ * nothing about data: each pair is a Migration of its own. What the keys do is in operator-keys.ts.
  */
 import { randomBytes } from 'node:crypto';
 import type { PairSpec } from '../core/endpoint.ts';
@@ -14,6 +14,8 @@ import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { type JournalEntry, RunFolder } from '../migrate/run-folder.ts';
+import { hasWayBack, OperatorKeys } from './operator-keys.ts';
+import { failureCodeOf, outcomeOf } from './outcome.ts';
 
 export interface SessionIo {
   readonly renderer: Renderer;
@@ -70,8 +72,11 @@ class Session {
   readonly #options: RunOptions;
   readonly #io: SessionIo;
   readonly #migrations: readonly Migration[];
+  readonly #keys: OperatorKeys;
+  /** Resolves with the first Ctrl-C or SIGTERM. */
+  readonly #aborted: Promise<'quit'>;
   #folder: RunFolder | null = null;
-  /** Wakes the loop: a phase changed, or a signal came. */
+  /** Wakes the loop: a phase or a way back changed, or a signal came. */
   #wake: () => void = () => undefined;
   #frames: NodeJS.Timeout | null = null;
   #allowed: readonly OperatorCommand[] = [];
@@ -99,7 +104,18 @@ class Session {
           former === null ? null : leftoversOf(former.journal, pair.name),
         ),
     );
-    io.signal.addEventListener('abort', () => this.#wake());
+    this.#keys = new OperatorKeys(this.#migrations, options, {
+      operator: io.operator,
+      renderer: io.renderer,
+      signal: io.signal,
+      report: (error, pair) => this.#report(error, pair),
+    });
+    this.#aborted = new Promise((resolve) => {
+      io.signal.addEventListener('abort', () => {
+        resolve('quit');
+        this.#wake();
+      });
+    });
   }
 
   async run(): Promise<ExitCode> {
@@ -149,13 +165,7 @@ class Session {
 
   /** The exit code of what failed; null: nothing did. */
   failureCode(): ExitCode | null {
-    const errors = this.#migrations.flatMap(({ error }) => (error === null ? [] : [error]));
-    const first = errors[0];
-    if (first === undefined) return null;
-    if (this.#migrations.some(({ leftBehind }) => leftBehind)) return EXIT.attention;
-    const someWentOn = this.#migrations.some(({ phase }) => phase === 'promoted');
-    if (someWentOn) return EXIT.attention;
-    return first.exitCode;
+    return failureCodeOf(this.#migrations);
   }
 
   /** Stops what still runs, closes the folder, and says how it ended. */
@@ -188,9 +198,11 @@ class Session {
         this.#wake = () => resolve('changed');
       });
       if (this.#io.signal.aborted) return { outcome: 'interrupted', exitCode: EXIT.interrupted };
-      const running = this.#migrations.filter(({ phase }) => !isOver(phase));
-      if (running.length === 0) return this.#outcome();
-      const settled = running.every(({ phase }) => phase === 'in-sync' || phase === 'writable');
+      const asks = this.#options.cutover === 'ask';
+      // by itself, a way back is none of our business any more: the servers carry it, or nobody does
+      const running = this.#migrations.filter((pair) => !isOver(pair.phase) || (asks && hasWayBack(pair)));
+      if (running.length === 0) return outcomeOf(this.#migrations);
+      const settled = running.every(({ phase }) => ['in-sync', 'writable', 'promoted'].includes(phase));
       if (this.#options.stopAtInSync && settled) {
         return this.failureCode() === null
           ? { outcome: 'in-sync', exitCode: EXIT.done }
@@ -200,18 +212,17 @@ class Session {
         await Promise.race([this.#autoCutOver(running), changed]);
         continue;
       }
-      const command = await Promise.race([changed, this.#nextCommand(running)]);
+      this.#allowed = this.#keys.allowed();
+      const command = await Promise.race([changed, this.#io.operator.next(this.#allowed)]);
       if (command === 'changed') continue;
-      if (command === 'quit') return { outcome: 'cancelled', exitCode: EXIT.cancelled };
-      await this.#obey(command, running);
+      if (command === 'quit') {
+        return running.every(hasWayBack)
+          ? outcomeOf(this.#migrations)
+          : { outcome: 'cancelled', exitCode: EXIT.cancelled };
+      }
+      // a signal need not wait for a step: what is under way is called off at the end
+      await Promise.race([this.#keys.obey(command), this.#aborted]);
     }
-  }
-
-  #outcome(): { outcome: string; exitCode: ExitCode } {
-    const failure = this.failureCode();
-    if (failure === null) return { outcome: 'promoted', exitCode: EXIT.done };
-    const promoted = this.#migrations.some(({ phase }) => phase === 'promoted');
-    return { outcome: promoted ? 'partly-failed' : 'failed', exitCode: failure };
   }
 
   /** Cuts over every pair that is in sync; resolves when something has changed or is worth another look. */
@@ -263,85 +274,11 @@ class Session {
     }
   }
 
-  #nextCommand(running: readonly Migration[]): Promise<OperatorCommand> {
-    const all = (...phases: string[]): boolean => running.every(({ phase }) => phases.includes(phase));
-    this.#allowed = [
-      ...(all('in-sync') ? (['enable-writes'] as const) : []),
-      ...(all('in-sync', 'writable') ? (['promote'] as const) : []),
-      'clients',
-      'quit',
-      'help',
-    ];
-    return this.#io.operator.next(this.#allowed);
-  }
-
-  async #obey(command: OperatorCommand, running: readonly Migration[]): Promise<void> {
-    const { renderer } = this.#io;
-    try {
-      switch (command) {
-        case 'enable-writes':
-          for (const migration of running) if (migration.phase === 'in-sync') await migration.enableWrites();
-          renderer.say('The targets take writes now: move the applications, then press m.');
-          return;
-        case 'promote':
-          await this.#promoteByHand(running);
-          return;
-        case 'clients':
-          await this.#showClients(running);
-          return;
-        case 'help':
-          for (const line of HELP) renderer.say(line);
-          return;
-        case 'start':
-        case 'quit':
-          return;
-      }
-    } catch (error) {
-      this.#report(toCutoverError(error));
-    }
-  }
-
-  async #promoteByHand(running: readonly Migration[]): Promise<void> {
-    const only = running.length === 1 ? running[0] : undefined;
-    const expected = only === undefined ? `promote ${running.length}` : only.pair.name;
-    const what =
-      only === undefined
-        ? `Make ${running.length} targets masters and fence their sources.`
-        : `Make the target of ${printable(only.pair.name)} the master and fence the source.`;
-    if (
-      !(await this.#io.operator.confirmByTyping(`${what} Type "${printable(expected)}" to go on`, expected))
-    ) {
-      this.#io.renderer.say('Nothing was changed.');
-      return;
-    }
-    for (const migration of running) {
-      try {
-        await migration.promote();
-      } catch (error) {
-        this.#report(toCutoverError(error), migration.pair.name);
-      }
-    }
-  }
-
-  async #showClients(running: readonly Migration[]): Promise<void> {
-    for (const migration of running) {
-      const clients = await migration.clients();
-      if (clients.length === 0)
-        this.#io.renderer.say(`${printable(migration.pair.name)}: no clients on the source`);
-      for (const client of clients) {
-        this.#io.renderer.event({ event: 'clients', pair: migration.pair.name, ...client });
-      }
-    }
-  }
-
   async #confirmedStart(): Promise<boolean> {
     if (this.#options.cutover !== 'ask' || this.#options.assumeYes) return true;
-    const aborted = new Promise<'quit'>((resolve) => {
-      this.#io.signal.addEventListener('abort', () => resolve('quit'));
-    });
     this.#allowed = ['start', 'quit'];
     this.#io.renderer.say(this.#io.keysLine(this.#allowed));
-    const command = await Promise.race([this.#io.operator.next(this.#allowed), aborted]);
+    const command = await Promise.race([this.#io.operator.next(this.#allowed), this.#aborted]);
     return command === 'start';
   }
 
@@ -381,11 +318,3 @@ class Session {
     });
   }
 }
-
-const HELP = [
-  's  start: fence the targets and begin to sync',
-  'e  enable writes on the targets, when all are in sync; then move the applications',
-  'm  make the targets masters: the sources are fenced, the rest is drained, the links end',
-  'l  list the clients that are still on the sources',
-  'q  quit: the sources stay as they are, the targets are given back as far as they have come',
-];

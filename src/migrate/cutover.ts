@@ -1,34 +1,75 @@
 /**
- * The last steps, each timed, each undone if a later one fails or the cutover is called off: fence the source → drain
- * to the offset read behind the fence → end the stream → target writable. Told as steps so that the story in
- * migration.ts stays short.
+ * The last steps, each timed, each undone if a later one fails or the cutover is called off. Two ways to the same end:
+ *
+ * - cutOver(), feed `write`: pause writes on the source → drain → fence it → drain to the offset read behind the fence →
+ *   end the stream → compare the tail → target writable → hook. The fence on the source stays.
+ * - swapRoles(), feed `attach`: the same up to the tail; then the target becomes a master at that very offset, and the
+ *   source a read-only replica of it before its pause ends: the lasting fence is its new role. A rollback is the same
+ *   in the other direction.
+ *
+ * Told as steps so that the story in migration.ts stays short.
  */
 import { performance } from 'node:perf_hooks';
+import { ReplyError } from '../client/reply-error.ts';
+import type { ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
-import { type CutoverError, EXIT, SourceError, TargetError, toCutoverError } from '../core/errors.ts';
-import type { MigrationEvent } from '../core/events.ts';
+import type { Endpoint } from '../core/endpoint.ts';
+import { SourceError } from '../core/errors.ts';
 import type { Fence } from '../target/write/fence.ts';
-import type { TargetHold } from './target-hold.ts';
+import {
+  assertLeftAt,
+  follow,
+  makeMaster,
+  pingPeriodName,
+  type ReplicationState,
+  replicaOf,
+} from './roles.ts';
+import { readSettingIfAllowed, type Setting, writeSettings } from './settings.ts';
+import { type Steps, type TimeLimit, within } from './steps.ts';
 import type { WriteFeed } from './write-feed.ts';
 
-export interface CutoverRequest {
-  readonly pair: string;
-  readonly source: ServerSession;
-  /** null after `--no-source-fence`. */
-  readonly sourceFence: Fence | null;
-  readonly hold: TargetHold;
-  readonly feed: WriteFeed;
-  /** For draining: from the fence on the source to the end of the stream. */
+/** Longer than a drain may take: a pause ends by itself, should we die. */
+const PAUSE_MARGIN_MS = 5_000;
+/** A master so told sends no PING that would move its offset while the roles change (checked once in so many seconds). */
+const QUIET_SECONDS = 3600;
+
+/** What both ways have in common: who gives up writing, and how that is made sure. */
+export interface CutoverBasics {
+  readonly steps: Steps;
+  /** The server that has taken the writes so far. */
+  readonly from: { readonly session: ServerSession; readonly info: ServerInfo };
+  /** null after `--no-source-fence`: then there is no pause either. */
+  readonly fence: Fence | null;
+  /** For draining: from the fence to the end of the stream. */
   readonly timeoutMs: number;
   /** Aborted with a CutoverError where the cutover is to be called off: everything is undone. */
   readonly signal: AbortSignal;
-  readonly emit: (event: MigrationEvent) => void;
-  /** Called before the source is touched and after it was set free again: must be durable when it resolves. */
-  readonly journal: (kind: 'source-fence' | 'source-fence-lifted') => Promise<void>;
+  readonly note: (message: string) => void;
+  /** What stands in the journal before the source is touched, and after it was set free again: durable on return. */
+  readonly journalFence: (set: boolean) => Promise<void>;
+  /** The keys written last are equal on both sides, or it throws. */
+  readonly tailCheck: () => Promise<string>;
+  /** `--before-cutover` and `--on-cutover`; null: none. A veto throws. */
+  readonly hooks: {
+    readonly before: (() => Promise<void>) | null;
+    readonly onCutover: (() => Promise<void>) | null;
+  };
+}
+
+export interface CutoverRequest extends CutoverBasics {
+  readonly gates: {
+    readonly fenced: boolean;
+    /** Lets the applications onto the new server; returns notes for people. */
+    openGates(): Promise<readonly string[]>;
+    closeGates(): Promise<void>;
+  };
+  readonly feed: WriteFeed;
+  /** The last write of ours before the applications': the link back counts from it. null: there is no link back. */
+  readonly mark: (() => Promise<void>) | null;
 }
 
 export interface CutoverResult {
-  /** From the fence on the source to the target being writable. */
+  /** From the pause, or the fence, on the one side to the other being writable. */
   readonly writeOutageMs: number;
   readonly notes: readonly string[];
 }
@@ -36,59 +77,205 @@ export interface CutoverResult {
 /**
  * On return every write that the source acknowledged is on the target, which takes writes; the feed has ended.
  * On a failure everything is as before: source writable, target fenced, the feed goes on.
- * @throws CutoverError `cutover-timeout`, what the servers refuse, the signal's reason; `cutover-undo` (exit 7) where
- * undoing failed
+ * @throws CutoverError `cutover-timeout`, `tail-differs`, `hook-vetoed`, what the servers refuse, the signal's reason;
+ * `cutover-undo` (exit 7) where undoing failed
  */
 export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
-  const { pair, source, sourceFence, hold, feed, timeoutMs, signal, emit } = request;
-  const began = performance.now();
-  const undo: { readonly name: string; readonly run: () => Promise<unknown> }[] = [];
-  const timed = async <Value>(name: string, work: () => Promise<Value>): Promise<Value> => {
-    const value = await work();
-    emit({ event: 'step', pair, name, ms: round(performance.now() - began) });
-    return value;
-  };
-  const step = async <Value>(name: string, work: () => Promise<Value>): Promise<Value> => {
-    const value = await timed(name, work);
-    signal.throwIfAborted();
-    return value;
-  };
+  const { steps, hooks, gates, feed } = request;
   try {
-    if (sourceFence !== null) {
-      await request.journal('source-fence');
-      undo.push({
-        name: 'source writable again',
-        run: async () => {
-          await sourceFence.lift();
-          await request.journal('source-fence-lifted');
-        },
-      });
-    }
-    const fencedAt = performance.now();
-    if (sourceFence !== null) await step('source fenced', () => sourceFence.set());
-    const offset = await step('source offset read', () => sourceOffset(source));
-    const drainUntil = performance.now() + timeoutMs;
-    const drained = (work: Promise<void>): Promise<void> =>
-      within(work, { untilMs: drainUntil, timeoutMs, offset, feed, signal });
-    await step('drained', () => drained(feed.whenApplied(offset)));
-    undo.push({ name: 'stream goes on', run: async () => feed.goOn() });
-    await step('stream ended', () => drained(feed.finish(offset)));
-    if (hold.fenced) undo.push({ name: 'target fenced again', run: () => hold.closeGates() });
-    const notes = await step('target writable', () => hold.openGates());
-    return { writeOutageMs: round(performance.now() - fencedAt), notes };
+    if (hooks.before !== null) await steps.step('hook before', hooks.before);
+    const stopped = await stopWrites(request, feed);
+    steps.undo('stream goes on', async () => feed.goOn());
+    await steps.step('stream ended', () => within(feed.finish(stopped.offset), stopped.limit));
+    await compareTail(request);
+    if (request.mark !== null) await request.mark();
+    if (gates.fenced) steps.undo('target fenced again', () => gates.closeGates());
+    const notes = await steps.step('target writable', () => gates.openGates());
+    const writeOutageMs = stopped.sinceMs();
+    if (hooks.onCutover !== null) await steps.step('hook', hooks.onCutover);
+    steps.keep();
+    await stopped.unpause();
+    return { writeOutageMs, notes };
   } catch (error) {
-    const cause = toCutoverError(error);
-    let left: CutoverError | null = null;
-    // one that fails must not keep the others from being done: above all the source must become writable again
-    for (const { name, run } of undo.reverse()) {
-      try {
-        await timed(name, run);
-      } catch (undoError) {
-        left ??= attention(pair, name, cause, toCutoverError(undoError));
+    throw await steps.back(error);
+  }
+}
+
+export interface RoleSwap extends CutoverBasics {
+  /** The server that becomes the master. */
+  readonly to: { readonly session: ServerSession; readonly info: ServerInfo };
+  /** Where and as whom the old master finds the new one; null: it is not to follow, and its fence stays. */
+  readonly followAs: Endpoint | null;
+  /** How far the new master is. */
+  readonly applier: Applier;
+  /** History that both have now. */
+  readonly replid: () => string;
+  /** Makes the new master a replica again, to undo its promotion. */
+  readonly demote: (promoted: ReplicationState) => Promise<void>;
+  /** What must be put back, durable before the roles change; null: the change was undone. */
+  readonly journalSwap: (swap: { readonly pings: Setting | null } | null) => Promise<void>;
+}
+
+export interface SwapResult {
+  readonly writeOutageMs: number;
+  /** null: the old master follows the new one. Else why it does not, and would need a full copy to. */
+  readonly notFollowing: string | null;
+}
+
+/**
+ * On return the new master has everything that the old one acknowledged; the old one follows it, or stays fenced.
+ * On a failure everything is as before.
+ * @throws as cutOver()
+ */
+export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
+  const { steps, from, to, fence, hooks, followAs } = request;
+  try {
+    if (hooks.before !== null) await steps.step('hook before', hooks.before);
+    // PINGs move a master's offset, which must stand still while the roles change
+    const pings = followAs === null ? null : await pingPeriod(from);
+    steps.undo('noted', () => request.journalSwap(null));
+    await request.journalSwap({ pings });
+    if (pings !== null) {
+      steps.undo('pings go on', () => writeSettings(from.session, [pings]));
+      await writeSettings(from.session, [{ name: pings.name, value: String(QUIET_SECONDS) }]);
+    }
+    const stopped = await stopWrites(request, request.applier);
+    await compareTail(request);
+    const place = { replid: request.replid(), offset: request.applier.appliedOffset() };
+    let promoted: ReplicationState | null = null;
+    steps.undo('the target follows again', async () => {
+      if (promoted !== null) await request.demote(promoted);
+    });
+    await steps.step('target writable', async () => {
+      const state = await makeMaster(to.session, to.info);
+      promoted = state;
+      assertLeftAt(state, place, to.session.where);
+    });
+    const writeOutageMs = stopped.sinceMs();
+    if (hooks.onCutover !== null) await steps.step('hook', hooks.onCutover);
+    let notFollowing: string | null = '--no-reverse';
+    if (followAs !== null) {
+      const now = await sourceOffset(from.session);
+      notFollowing = now === place.offset ? null : `it is ${now - place.offset} bytes ahead`;
+      if (notFollowing === null) {
+        steps.undo('a master again', async () => {
+          const [command, ...args] = replicaOf(from.info, 'NO', 'ONE');
+          await from.session.call(command, ...args);
+        });
+        await steps.step('the old master follows the new one', () =>
+          follow(from.session, from.info, followAs),
+        );
       }
     }
-    throw left ?? cause;
+    steps.keep();
+    await stopped.unpause();
+    if (pings !== null) await writeSettings(from.session, [pings]);
+    if (notFollowing === null && fence !== null) {
+      // its role keeps writes away from now on
+      await fence.lift();
+      await request.journalFence(false);
+    }
+    return { writeOutageMs, notFollowing };
+  } catch (error) {
+    throw await steps.back(error);
   }
+}
+
+/** Who brings the writes to the new master. */
+export interface Applier {
+  whenApplied(offset: number): Promise<unknown>;
+  appliedOffset(): number;
+}
+
+interface Stopped {
+  /** Everything that was acknowledged lies at or before it, and is on the new master. */
+  readonly offset: number;
+  readonly limit: TimeLimit;
+  /** Since writes were stopped. */
+  sinceMs(): number;
+  unpause(): Promise<void>;
+}
+
+/**
+ * Stops writes and drains what was acknowledged. Where the server can pause them (6.2) they wait during the drain,
+ * instead of failing while it is open whether the cutover succeeds; then the fence is put behind the pause, so that
+ * none of those that wait is executed here when the pause ends (it would be: measured on 7.0). An ACL alone is checked
+ * before a pause is, so that a fence that stood first would leave nothing to wait.
+ */
+async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Stopped> {
+  const { steps, from, fence, timeoutMs, signal } = request;
+  if (fence !== null) await request.journalFence(true);
+  const began = performance.now();
+  let offset = 0;
+  const limit: TimeLimit = {
+    timeoutMs,
+    untilMs: began + timeoutMs,
+    signal,
+    missing: () => `${Math.max(0, offset - applier.appliedOffset())} bytes were left`,
+  };
+  const drain = async (): Promise<void> => {
+    offset = await steps.step('offset read', () => sourceOffset(from.session));
+    await steps.step('drained', () => within(applier.whenApplied(offset), limit));
+  };
+  const unpause = fence === null ? null : await pauseWrites(request);
+  if (fence !== null) {
+    // before the pause ends: undone in reverse order
+    steps.undo('fence lifted', async () => {
+      await fence.lift();
+      await request.journalFence(false);
+    });
+  }
+  if (unpause !== null) await drain();
+  if (fence !== null) await steps.step('writes fenced', () => fence.set());
+  await drain();
+  return {
+    offset,
+    limit,
+    sinceMs: () => Math.round((performance.now() - began) * 10) / 10,
+    unpause: async () => unpause?.(),
+  };
+}
+
+/** Lets writes wait; returns how they go on. null where the server has no such pause, or does not grant it. */
+async function pauseWrites(request: CutoverBasics): Promise<(() => Promise<void>) | null> {
+  const { steps, from, timeoutMs, note } = request;
+  if (!from.info.atLeast(6, 2)) return null;
+  let paused = true;
+  const unpause = async (): Promise<void> => {
+    if (paused) await from.session.call('CLIENT', 'UNPAUSE');
+    paused = false;
+  };
+  try {
+    // undone last: what waits goes on only when it may be executed
+    steps.undo('writes go on', unpause);
+    await steps.step('writes paused', () =>
+      from.session.call('CLIENT', 'PAUSE', timeoutMs + PAUSE_MARGIN_MS, 'WRITE'),
+    );
+    return unpause;
+  } catch (error) {
+    if (!(error instanceof ReplyError)) throw error;
+    paused = false;
+    note(`writes are fenced without a pause before: ${error.reply}`);
+    return null;
+  }
+}
+
+async function compareTail({ steps, fence, tailCheck }: CutoverBasics): Promise<void> {
+  // where writes go on, what was written last differs
+  if (fence === null || fence.kind === 'none') return;
+  const began = performance.now();
+  const said = await tailCheck();
+  if (said !== '') {
+    const ms = Math.round((performance.now() - began) * 10) / 10;
+    await steps.step('tail compared', async () => undefined, `${said} in ${ms} ms`);
+  }
+}
+
+/** The period of a master's PINGs as it is now; null: out of reach, or long enough. */
+async function pingPeriod({ session, info }: CutoverBasics['from']): Promise<Setting | null> {
+  const name = pingPeriodName(info);
+  const value = await readSettingIfAllowed(session, name);
+  return value === null || Number(value) >= QUIET_SECONDS ? null : { name, value };
 }
 
 /** `master_repl_offset`: of a replica as source, what it has received itself. */
@@ -102,59 +289,4 @@ export async function sourceOffset(source: ServerSession): Promise<number> {
     });
   }
   return offset;
-}
-
-interface DrainBounds {
-  /** On the clock of performance.now(). */
-  readonly untilMs: number;
-  readonly timeoutMs: number;
-  readonly offset: number;
-  readonly feed: WriteFeed;
-  readonly signal: AbortSignal;
-}
-
-/** Waits for `work`, but not past the time limit and not after the cutover was called off. */
-async function within(work: Promise<void>, bounds: DrainBounds): Promise<void> {
-  const { untilMs, timeoutMs, offset, feed, signal } = bounds;
-  let timer: NodeJS.Timeout | undefined;
-  let calledOff: (() => void) | undefined;
-  const limit = new Promise<never>((_resolve, reject) => {
-    calledOff = () => reject(signal.reason);
-    signal.addEventListener('abort', calledOff);
-    timer = setTimeout(
-      () =>
-        reject(
-          new TargetError(
-            `draining took longer than ${timeoutMs / 1000} s (${Math.max(0, offset - feed.appliedOffset())} bytes were left)`,
-            {
-              code: 'cutover-timeout',
-              hint: 'everything was undone and the pair goes on syncing: try when there is less traffic, or raise --cutover-timeout',
-            },
-          ),
-        ),
-      Math.max(0, untilMs - performance.now()),
-    );
-  });
-  try {
-    await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-    if (calledOff !== undefined) signal.removeEventListener('abort', calledOff);
-  }
-}
-
-function attention(pair: string, name: string, cause: CutoverError, undoError: CutoverError): TargetError {
-  return new TargetError(
-    `${pair}: the cutover failed (${cause.message}), and undoing it failed at "${name}": ${undoError.message}`,
-    {
-      code: 'cutover-undo',
-      hint: 'a fence may be left: redis-cutover resume with the run folder lifts it, or ACL SETUSER <user> +@write',
-      exitCode: EXIT.attention,
-      cause,
-    },
-  );
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 10) / 10;
 }

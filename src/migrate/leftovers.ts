@@ -4,7 +4,9 @@
  */
 import { CheckpointError } from '../core/errors.ts';
 import type { Phase } from '../core/phase.ts';
+import type { StopPlace } from './attach-feed.ts';
 import type { JournalEntry } from './run-folder.ts';
+import { type Setting, settingsFromJournal } from './settings.ts';
 
 export interface Leftovers {
   /** The last phase that was noted; null: the pair was never begun. */
@@ -15,6 +17,18 @@ export interface Leftovers {
   /** True where the cutover had come as far as letting the applications onto the target, the source fenced. */
   readonly cutOver: boolean;
   readonly runUser: boolean;
+  /** How the target was fed; null: not decided yet. */
+  readonly feed: 'attach' | 'write' | null;
+  /** Settings of an attached target that may be changed, with the values of before; null: put back, or never changed. */
+  readonly attached: readonly Setting[] | null;
+  /** Where **e** has made, or was about to make, an attached target a master. */
+  readonly handover: StopPlace | null;
+  /** A change of roles that may have begun, and what must be put back on the source. */
+  readonly swap: { readonly pings: Setting | null } | null;
+  /** The same for a rollback; the PINGs are the target's. */
+  readonly backSwap: { readonly pings: Setting | null } | null;
+  /** True where a user of ours may be on the source, for the way back. */
+  readonly sourceUser: boolean;
 }
 
 export function leftoversOf(journal: readonly JournalEntry[], pair: string): Leftovers {
@@ -23,6 +37,12 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let sourceFence: unknown = null;
   let cutOver = false;
   let runUser = false;
+  let feed: Leftovers['feed'] = null;
+  let attached: Leftovers['attached'] = null;
+  let handover: Leftovers['handover'] = null;
+  let swap: Leftovers['swap'] = null;
+  let backSwap: Leftovers['backSwap'] = null;
+  let sourceUser = false;
   for (const entry of journal) {
     if (entry.pair !== pair) continue;
     switch (entry.kind) {
@@ -34,6 +54,30 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
         break;
       case 'run-user-dropped':
         runUser = false;
+        break;
+      case 'feed':
+        feed = entry.data === 'attach' ? 'attach' : 'write';
+        break;
+      case 'attach':
+        attached = settingsFromJournal(entry.data);
+        break;
+      case 'attach-released':
+        attached = null;
+        break;
+      case 'handover':
+        handover = entry.data as StopPlace | null;
+        break;
+      case 'swap':
+        swap = entry.data as Leftovers['swap'];
+        break;
+      case 'back-swap':
+        backSwap = entry.data as Leftovers['backSwap'];
+        break;
+      case 'source-user':
+        sourceUser = true;
+        break;
+      case 'source-user-dropped':
+        sourceUser = false;
         break;
       case 'target-fence':
         targetFence = entry.data;
@@ -57,5 +101,17 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
         });
     }
   }
-  return { phase, targetFence, sourceFence, cutOver, runUser };
+  return {
+    phase,
+    targetFence,
+    sourceFence,
+    cutOver,
+    runUser,
+    feed,
+    attached,
+    handover,
+    swap,
+    backSwap,
+    sourceUser,
+  };
 }

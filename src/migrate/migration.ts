@@ -1,17 +1,22 @@
 /**
  * One pair, told top-down. check() looks and touches nothing. start() takes hold of the target, becomes a replica of
  * the source and keeps the target in step: snapshot → catching-up → in-sync. Then the operator's words:
- * enableWrites() and promote(), or stop() at any time, which leaves the source as it was.
+ * enableWrites(), cutOver(), promote(), behind them rollBack() or finish(); or stop() at any time before, which leaves
+ * the source as it was.
  *
- * Next to read: write-feed.ts (how bytes reach the target), cutover.ts (the last steps), target-hold.ts (what is
- * changed on the target for the run, and how it is given back).
+ * Next to read: attach-feed.ts and write-feed.ts (how bytes reach the target), cutover.ts (the last steps), way-back.ts
+ * (behind them), attach-hold.ts and target-hold.ts (what is changed on the target for the run, and how it is given
+ * back).
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { ReplyError } from '../client/reply-error.ts';
 import { ServerSession } from '../client/session.ts';
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
 import {
+  assertNever,
   type CutoverError,
+  EXIT,
   InvariantError,
   PreflightError,
   SourceError,
@@ -28,16 +33,35 @@ import { Spool } from '../spool/spool.ts';
 import { CHECKPOINT_KEY, type Checkpoint } from '../target/write/checkpoint.ts';
 import { dropRunUser, Fence } from '../target/write/fence.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
-import { clientsOn } from './clients.ts';
-import { cutOver, sourceOffset } from './cutover.ts';
+import { openedMark } from '../target/write/own-writes.ts';
+import type { StopPlace } from './attach-feed.ts';
+import { type Attachment, attach } from './attachment.ts';
+import { clientsOn, killClients } from './clients.ts';
+import { cutOver, sourceOffset, swapRoles } from './cutover.ts';
+import { type DivergenceSample, type Feed, type FeedListener, FeedSwitch } from './feed.ts';
+import { runHook } from './hooks.ts';
 import type { Leftovers } from './leftovers.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { RateMeter } from './rate-meter.ts';
+import { type AttachedResume, judgeAttached } from './resume-attached.ts';
+import { primeBacklog, ReverseLink } from './reverse-link.ts';
+import { assertLeftAt, follow, makeMaster, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
+import { readSettingIfAllowed, writeSettings } from './settings.ts';
+import { Steps, within } from './steps.ts';
+import type { StreamTail } from './stream-tail.ts';
 import { SAMPLE_INTERVAL_MS, SyncGauge } from './sync-gauge.ts';
+import { compareTail, latestKeys } from './tail-check.ts';
 import { TargetDoor } from './target-door.ts';
 import { TargetHold } from './target-hold.ts';
-import { type DivergenceSample, WriteFeed } from './write-feed.ts';
+import {
+  NativeWayBack,
+  type RollbackBasics,
+  type WayBack,
+  WrittenWayBack,
+  whyNoNativeWayBack,
+} from './way-back.ts';
+import { type Beginning, WriteFeed } from './write-feed.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const SOURCE_SILENCE_MS = 60_000;
@@ -46,10 +70,16 @@ const SAME_NOTE_MS = 30_000;
 const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
+/** Keys that are compared on both sides before the target is opened. */
+const TAIL_KEYS = 32;
+const HOOK_LIMIT_MS = 60_000;
+/** For the old source to have its link to the new master. */
+const FOLLOW_LIMIT_MS = 10_000;
+const LOST_TARGET_MS = 3_000;
 
 export interface MigrationPorts {
   readonly emit: (event: MigrationEvent) => void;
-  /** Called after each change of phase. */
+  /** Called after each change of phase, and where a way back opens or closes. */
   readonly phaseChanged: (phase: Phase) => void;
 }
 
@@ -57,7 +87,7 @@ export class Migration {
   readonly pair: PairSpec;
   readonly #options: RunOptions;
   readonly #ports: MigrationPorts;
-  readonly #left: Leftovers | null;
+  #left: Leftovers | null;
   readonly #abort = new AbortController();
   readonly #gauge = new SyncGauge();
   readonly #byteRate = new RateMeter();
@@ -69,9 +99,10 @@ export class Migration {
   #target: ServerSession | null = null;
   #facts: PairFacts | null = null;
   #folder: RunFolder | null = null;
-  #hold: TargetHold | null = null;
-  #door: TargetDoor | null = null;
-  #feed: WriteFeed | null = null;
+  /** How the target is fed: one of the two. After **e** an attached target is written to. */
+  #attached: Attachment | null = null;
+  #written: WriteSide | null = null;
+  #into: FeedSwitch | null = null;
   #link: SourceLink | null = null;
   #spool: Spool | null = null;
   #following: Promise<void> = Promise.resolve();
@@ -88,6 +119,11 @@ export class Migration {
   #writeOutageMs: number | null = null;
   /** The cutover that is under way, and how to call it off. */
   #cutover: { readonly done: Promise<void>; readonly calledOff: AbortController } | null = null;
+  /** From the moment on at which the target was, or is about to be, opened: what comes back from it. */
+  #reverse: ReverseLink | null = null;
+  #wayBack: WayBack | null = null;
+  /** Why the old source could follow only by a full copy; null: it need not. */
+  #needsCopy: string | null = null;
   #ending: Promise<void> | null = null;
   #lastWaiting: { readonly reason: string; readonly atMs: number } | null = null;
   readonly #notes: string[] = [];
@@ -121,12 +157,12 @@ export class Migration {
       const connectTimeoutMs = CONNECT_TIMEOUT_MS;
       this.#source ??= await ServerSession.open(this.pair.source, 'source', { connectTimeoutMs });
       this.#target ??= await ServerSession.open(this.pair.target, 'target', { connectTimeoutMs });
-      if (this.#left?.phase === 'promoted') {
-        const detail = 'this pair was promoted before: what may be left on its target is put away';
+      if (this.#left !== null && (await this.#isThrough(this.#left))) {
+        const detail = 'this pair was promoted before: what may be left on its servers is put away';
         this.#emit({ event: 'check', pair: this.pair.name, name: 'resume', status: 'ok', detail });
         return [];
       }
-      const result = await preflight(this.#source, this.#target, this.#options);
+      const result = await preflight(this.#source, this.#target, this.#options, this.#left?.feed ?? null);
       for (const check of result.checks) this.#emit({ event: 'check', pair: this.pair.name, ...check });
       this.#facts = assertPreflight(this.pair, result);
       return result.checks;
@@ -141,40 +177,173 @@ export class Migration {
     try {
       this.#folder = folder;
       this.#startedAt = performance.now();
-      if (this.#left?.phase === 'promoted') await this.#finishPromoted(this.#left);
-      else await this.#begin(folder);
+      if (this.#through) await this.#finishThrough();
+      else await this.#begin();
     } catch (error) {
       this.#fail(toCutoverError(error));
       await this.#ending;
     }
   }
 
-  async #begin(folder: RunFolder): Promise<void> {
-    const { source, target, facts } = this.#checked;
-    const left = this.#left;
-    if (left !== null) await this.#takeUp(left, source);
-    this.#hold = await TargetHold.take({
-      pair: this.pair,
-      facts,
-      folder,
-      source,
-      target,
-      formerFence: left?.targetFence ?? null,
-      open: this.#open,
-      onLost: (error) => this.#fail(error),
-      note: (message) => this.#note(message),
-    });
-    if (this.#hold.noFenceReason !== null) {
-      this.#note(`others can write to the target while it is filled: ${this.#hold.noFenceReason}`);
-    }
-    this.#door = new TargetDoor(this.#hold, folder.run.runId);
+  async #begin(): Promise<void> {
+    const { facts, folder } = this.#checked;
     this.#spool = new Spool({
       dir: path.join(folder.dir, 'spool', safeFileName(this.pair.name)),
       memoryBytes: this.#options.spoolMemoryBytes,
       limitBytes: this.#options.spoolLimitBytes,
     });
-    const resumeFrom = left === null ? null : await this.#door.checkpointOf(folder.run.runId);
-    this.#feed = this.#makeFeed(this.#spool, this.#door, facts, folder.run.runId, resumeFrom);
+    const left = this.#left;
+    if (left !== null) this.#note(`the run had come to: ${left.phase ?? 'nothing yet'}`);
+    if (facts.feed === 'attach') await this.#beginAttached(left);
+    else await this.#beginWritten(left, null);
+  }
+
+  // ---- feed attach ---------------------------------------------------------------------------------------
+
+  async #beginAttached(left: Leftovers | null): Promise<void> {
+    const { source, target } = this.#checked;
+    const found: AttachedResume =
+      left === null
+        ? { kind: 'copy' }
+        : judgeAttached(
+            left,
+            await replicationState(source),
+            await replicationState(target),
+            Number(await target.call('DBSIZE')),
+          );
+    switch (found.kind) {
+      case 'promoted':
+        return this.#finishSwap(left, found);
+      case 'written':
+        this.#open = true;
+        await writeSettings(target, left?.attached ?? []);
+        await this.#journal('attach-released');
+        return this.#beginWritten(left, found.place);
+      case 'copy':
+      case 'go-on':
+        break;
+      default:
+        return assertNever(found);
+    }
+    if (left !== null) await this.#undoCutover(left);
+    const has = found.kind === 'go-on' ? found : null;
+    try {
+      await this.#journal('feed', 'attach');
+      await this.#attach(left, has);
+    } catch (error) {
+      const cause = toCutoverError(error);
+      const fallBack = this.#options.feed === 'auto' && left === null && !this.#abort.signal.aborted;
+      if (!fallBack || !isNoWayToAttach(cause)) throw cause;
+      await this.#fallBackToWrite(cause);
+      return;
+    }
+    this.#follow(has === null ? null : has.from.offset);
+  }
+
+  async #attach(left: Leftovers | null, has: (AttachedResume & { kind: 'go-on' }) | null): Promise<void> {
+    const { facts, folder, target } = this.#checked;
+    this.#attached = await attach({
+      pair: this.pair,
+      facts,
+      folder,
+      target,
+      listen: this.#options.listen,
+      spool: this.#checkedSpool,
+      listener: this.#listener({
+        // as our replica it is emptied by the copy itself
+        prepareTarget: async () => undefined,
+      }),
+      signal: this.#abort.signal,
+      former: left?.attached ?? [],
+      has,
+      flush: this.#options.flushTarget && has === null,
+    });
+    this.#into = new FeedSwitch(this.#attached.feed);
+  }
+
+  /** The target cannot, or must not, become our replica: it is written to instead, if the preflight finds nothing. */
+  async #fallBackToWrite(cause: CutoverError): Promise<void> {
+    const { source, target } = this.#checked;
+    this.#note(`attach does not work here (${cause.message}): the target is fed by write instead`);
+    const result = await preflight(source, target, { ...this.#options, feed: 'write' });
+    this.#facts = assertPreflight(this.pair, result);
+    this.#checkedSpool.reset();
+    await this.#beginWritten(null, null);
+  }
+
+  // ---- feed write ----------------------------------------------------------------------------------------
+
+  /** @param handover where an attached target was made a master; null: the feed was write from the beginning */
+  async #beginWritten(left: Leftovers | null, handover: StopPlace | null): Promise<void> {
+    const { folder } = this.#checked;
+    await this.#journal('feed', handover === null ? 'write' : 'attach');
+    if (left !== null) await this.#takeUp(left);
+    await this.#takeHold(left?.targetFence ?? null);
+    const { hold, door } = this.#writing;
+    const { runId } = folder.run;
+    const checkpoint =
+      left === null
+        ? null
+        : ((await door.checkpointOf(runId)) ?? (handover === null ? null : checkpointAt(handover, runId)));
+    if (handover !== null && checkpoint !== null) await door.writeCheckpoint(checkpoint);
+    if (left === null && this.#keepsWayBack) await primeBacklog(hold.session, hold.endpoint);
+    this.#into = new FeedSwitch(
+      this.#write(checkpoint === null ? { kind: 'copy' } : { kind: 'checkpoint', checkpoint }),
+    );
+    this.#follow(checkpoint?.offset ?? null);
+  }
+
+  /** Takes the target for us: a user of our own, the lease, and, unless it is open, the fence. */
+  async #takeHold(formerFence: unknown): Promise<void> {
+    const { source, target, facts, folder } = this.#checked;
+    const hold = await TargetHold.take({
+      pair: this.pair,
+      facts,
+      folder,
+      source,
+      target,
+      formerFence,
+      open: this.#open,
+      onLost: (error) => this.#fail(error),
+      note: (message) => this.#note(message),
+    });
+    if (isOver(this.#phase)) {
+      // the pair failed, or was stopped, meanwhile: nobody else knows of it
+      await hold.release();
+      throw notNow('go on', this.#phase);
+    }
+    if (hold.noFenceReason !== null && !this.#open) {
+      this.#note(`others can write to the target while it is filled: ${hold.noFenceReason}`);
+    }
+    this.#written = { hold, door: new TargetDoor(hold, folder.run.runId), feed: null };
+  }
+
+  #write(begin: Beginning): WriteFeed {
+    const { facts, folder } = this.#checked;
+    const written = this.#writing;
+    written.feed = new WriteFeed(
+      this.#checkedSpool,
+      written.door,
+      {
+        run: folder.run.runId,
+        capabilities: facts.capabilities,
+        relativeTtls: !facts.source.atLeast(7, 0),
+        forwardPublish: this.#options.forwardPublish,
+        partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
+        begin,
+        leaveOut: null,
+        markBatches: this.#keepsWayBack,
+      },
+      this.#listener({ prepareTarget: () => this.#prepareTarget() }),
+      this.#abort.signal,
+    );
+    return written.feed;
+  }
+
+  /** Becomes a replica of the source. @param resumedAt the offset that the target has already; null: none */
+  #follow(resumedAt: number | null): void {
+    const { facts } = this.#checked;
+    const { into } = this.#running;
     this.#link = new SourceLink(
       {
         endpoint: this.pair.source,
@@ -184,57 +353,197 @@ export class Migration {
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         silenceMs: SOURCE_SILENCE_MS,
       },
-      this.#feed,
+      into,
     );
-    if (resumeFrom === null) this.#moveTo('snapshot');
-    else this.#moveTo('catching-up', `resumed at offset ${resumeFrom.offset}: the snapshot is on the target`);
+    // a copy that an earlier process began is emptied away
+    if (this.#left !== null) this.#copies = 1;
+    if (resumedAt === null) this.#moveTo('snapshot');
+    else this.#moveTo('catching-up', `resumed at offset ${resumedAt}: the snapshot is on the target`);
     this.#following = this.#link
       .run(this.#abort.signal)
       .catch((error: unknown) => this.#fail(toCutoverError(error)));
     this.#watch();
   }
 
+  // ---- taking up what an earlier process has left --------------------------------------------------------
+
+  #through = false;
+
+  /** True where nothing is left to do but to tidy up. */
+  async #isThrough(left: Leftovers): Promise<boolean> {
+    this.#through = left.phase === 'promoted' || left.phase === 'rolled-back';
+    // the source may follow the target already: the preflight would take that for a mistake
+    if (!this.#through && left.swap !== null && this.#source !== null && this.#target !== null) {
+      const [source, target] = [await replicationState(this.#source), await replicationState(this.#target)];
+      this.#through = source.role === 'replica' && target.role === 'master';
+    }
+    return this.#through;
+  }
+
   /** Says in what state an earlier process has left the pair, and undoes a cutover that it was in the middle of. */
-  async #takeUp(left: Leftovers, source: ServerSession): Promise<void> {
-    this.#note(`the run had come to: ${left.phase ?? 'nothing yet'}`);
-    // anything left is ours: a copy that is not complete is emptied away
-    this.#copies = 1;
-    this.#open = left.cutOver || left.phase === 'writable';
-    if (left.sourceFence === null) return;
-    const fence = Fence.fromJournal(source, left.sourceFence);
-    if (left.cutOver) {
+  async #takeUp(left: Leftovers): Promise<void> {
+    const { source } = this.#checked;
+    this.#open ||= left.cutOver || left.phase === 'writable';
+    if (left.sourceFence !== null && left.cutOver) {
       this.#note(
         'the run had ended between opening the target and promoting it: the source stays fenced, promote goes on',
       );
-      this.#sourceFence = fence;
+      this.#sourceFence = Fence.fromJournal(source, left.sourceFence);
       return;
     }
-    this.#notes.push(...(await fence.lift()));
-    await this.#checkedFolder.append(
-      { kind: 'source-fence-lifted', pair: this.pair.name, data: null },
-      'durable',
-    );
+    await this.#undoCutover(left);
+  }
+
+  async #undoCutover(left: Leftovers): Promise<void> {
+    const { source, facts } = this.#checked;
+    if (left.swap?.pings) await writeSettings(source, [left.swap.pings]);
+    if (left.swap !== null) await this.#journal('swap', null);
+    if (left.sourceUser) {
+      await dropRunUser(source, this.#checkedFolder.run.runId);
+      await this.#journal('source-user-dropped');
+    }
+    if (left.sourceFence === null) return;
+    this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
+    if (facts.source.atLeast(6, 2)) await source.call('CLIENT', 'UNPAUSE').catch(ignoreReplyError);
+    await this.#journal('source-fence-lifted');
     this.#note('the run had ended in the middle of a cutover: the source takes writes again');
   }
 
-  /** The pair was through: only what a crash may have left on the target is put away. */
-  async #finishPromoted(left: Leftovers): Promise<void> {
-    const target = this.#target;
-    if (target === null) throw new InvariantError('the pair was not checked');
+  /** The roles had changed, or half of them: the rest is done, since the target has taken writes. */
+  async #finishSwap(left: Leftovers | null, found: AttachedResume & { kind: 'promoted' }): Promise<void> {
+    const { source, facts } = this.#checked;
+    this.#note('the run had ended with the target being a master: the cutover is brought to its end');
+    if (!found.sourceEqual) {
+      throw new PreflightError('the source has moved on since the target was made a master', {
+        code: 'two-masters',
+        hint: 'both may have been written to: compare them, decide which side is right, and lift the fence of that one (ACL LIST)',
+        exitCode: EXIT.attention,
+      });
+    }
+    if (this.#options.reverse && !found.sourceFollows) {
+      await follow(source, facts.source, this.pair.target);
+    }
+    this.#left = left;
+    await this.#finishThrough();
+  }
+
+  /** The pair was through: only what a crash may have left on the servers is put away. */
+  async #finishThrough(): Promise<void> {
+    const { source, target } = this.#sessions;
+    const left = this.#left;
+    if (left === null) throw new InvariantError('nothing was left');
+    const { runId } = this.#checkedFolder.run;
+    const before = { source: await replicationState(source), target: await replicationState(target) };
+    this.#moveTo('promoted', 'it was promoted before');
+    if (left.backSwap !== null && before.source.role === 'master') {
+      // in the middle of a rollback that had made the source a master again
+      if (before.target.role === 'master')
+        await follow(target, await target.info('server'), this.pair.source);
+      this.#moveTo('rolled-back', 'it was rolled back before');
+    }
+    for (const swap of [left.swap, left.backSwap]) {
+      const master = swap === left.swap ? source : target;
+      if (swap?.pings) await writeSettings(master, [swap.pings]);
+    }
+    const follows = before.source.role === 'replica';
+    if (left.sourceFence !== null && (follows || this.#phase === 'rolled-back')) {
+      this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
+      await this.#journal('source-fence-lifted');
+    }
     if (left.targetFence !== null)
       this.#notes.push(...(await Fence.fromJournal(target, left.targetFence).lift()));
-    await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
-    if (left.runUser) await dropRunUser(target, this.#checkedFolder.run.runId);
-    this.#moveTo('promoted', 'it was promoted before');
+    await writeSettings(target, left.attached ?? []);
+    if (this.#phase === 'promoted') await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
+    if (left.runUser) await dropRunUser(target, runId);
+    if (left.sourceUser) {
+      await dropRunUser(source, runId);
+      if (!follows) await source.call('DEL', CHECKPOINT_KEY).catch(ignoreReplyError);
+      this.#notes.push(
+        'the way back was closed when the run ended: what was written since is on the target only',
+      );
+    }
+    await this.#journal('swap', null);
+    await this.#journal('back-swap', null);
+    if (follows) this.#notes.push('the old source follows the new master: a rollback loses nothing');
     await this.#letGo('promoted');
   }
 
-  /** **e**: applications may write to the target from now on. */
+  // ---- e: applications may write to the target -----------------------------------------------------------
+
+  /** **e**: applications may write to the target from now on, which goes on being fed. */
   async enableWrites(): Promise<void> {
     if (this.#phase !== 'in-sync') throw notNow('enable writes', this.#phase);
-    const notes = await this.#running.hold.openGates();
-    this.#notes.push(...notes);
+    if (this.#cutover !== null) throw notNow('enable writes', 'cutting over');
+    if (this.#attached !== null) await this.#handOver(this.#attached);
+    else await this.#openGates();
     this.#moveTo('writable');
+  }
+
+  async #openGates(): Promise<void> {
+    const { hold } = this.#writing;
+    await this.#connectReverse(null);
+    if (this.#reverse !== null) await this.#writeOpenedMark();
+    this.#notes.push(...(await hold.openGates()));
+  }
+
+  /**
+   * An attached target becomes a master, at an exact place, and is written to from that place on. A replica that was
+   * only made writable would lose on its own replicas what applications write to it (protocol.md 7a).
+   */
+  async #handOver({ hold, feed }: Attachment): Promise<void> {
+    const { target, facts, folder } = this.#checked;
+    const { into } = this.#running;
+    const timeoutMs = this.#options.cutoverTimeoutMs;
+    const limit = {
+      timeoutMs,
+      untilMs: performance.now() + timeoutMs,
+      signal: this.#abort.signal,
+      missing: () => 'no place between two commands was reached',
+    };
+    const steps = new Steps(this.pair.name, this.#ports.emit, this.#abort.signal);
+    try {
+      steps.undo('stream goes on', async () => feed.goOn());
+      const place = await within(feed.stopAtBoundary(), limit);
+      await steps.step('stream stopped', () => within(feed.whenApplied(place.offset), limit));
+      steps.undo('noted', () => this.#journal('handover', null));
+      await this.#journal('handover', place);
+      let own: string | null = null;
+      steps.undo('the target follows again', async () => {
+        if (own === null) return;
+        feed.takeForOurs(own, place.offset);
+        await hold.follow();
+      });
+      await steps.step('target writable', async () => {
+        const state = await makeMaster(target, facts.target);
+        own = state.replid;
+        assertLeftAt(state, place, target.where);
+      });
+      this.#open = true;
+      steps.undo('the target is no longer written to', async () => {
+        this.#open = false;
+        await this.#written?.hold.release();
+        this.#written = null;
+      });
+      await this.#takeHold(null);
+      const checkpoint = checkpointAt(place, folder.run.runId);
+      await this.#writing.door.writeCheckpoint(checkpoint);
+      await this.#connectReverse(own === null ? null : { replid: own, offset: place.offset });
+      into.feed = this.#write({ kind: 'spool', checkpoint, position: feed.positionOf(place.offset) });
+      steps.keep();
+    } catch (error) {
+      throw await steps.back(error);
+    }
+    feed.close();
+    this.#attached = null;
+    await hold.release();
+  }
+
+  // ---- c and m: the cutover ------------------------------------------------------------------------------
+
+  /** **c**: everything in one go, from in-sync to promoted. If it cannot be done in time it is undone. */
+  async cutOver(): Promise<void> {
+    if (this.#phase !== 'in-sync') throw notNow('cut over', this.#phase);
+    await this.promote();
   }
 
   /**
@@ -245,49 +554,327 @@ export class Migration {
     if (this.#phase !== 'in-sync' && this.#phase !== 'writable') throw notNow('promote', this.#phase);
     if (this.#cutover !== null) throw notNow('promote a second time', this.#phase);
     if (!this.#bothConnected) throw notNow('promote', 'not connected to both servers');
+    await this.#asCutover((signal) =>
+      this.#attached === null ? this.#cutOverWritten(signal) : this.#swapRoles(this.#attached, signal),
+    );
+    await this.#letGo('promoted');
+    this.#ports.phaseChanged(this.#phase);
+  }
+
+  /** Runs a cutover or a rollback so that it can be called off. */
+  async #asCutover(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const calledOff = new AbortController();
-    const done = this.#cutOver(calledOff.signal);
+    const done = work(calledOff.signal);
     this.#cutover = { done, calledOff };
     try {
       await done;
     } finally {
       this.#cutover = null;
     }
-    await this.#letGo('promoted');
   }
 
-  async #cutOver(signal: AbortSignal): Promise<void> {
-    const { hold, feed, folder, source, facts } = this.#running;
+  async #cutOverWritten(signal: AbortSignal): Promise<void> {
+    const { hold, feed } = this.#writing;
+    if (feed === null) throw new InvariantError('the target is not written to');
+    const { source, target, facts } = this.#checked;
     const wasWritable = this.#phase === 'writable';
-    const fence =
-      this.#sourceFence ??
-      (this.#options.sourceFence
-        ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser: null })
-        : null);
+    if (!wasWritable) await this.#connectReverse(null);
+    const reverse = this.#reverse;
+    const fence = this.#sourceFence ?? (await this.#prepareSourceFence(reverse?.user ?? null));
+    await this.#warmUp(feed);
     signal.throwIfAborted();
+    const result = await cutOver({
+      ...this.#cutoverBasics(signal, fence),
+      gates: hold,
+      feed,
+      tailCheck: async () => (wasWritable ? '' : this.#compareTail(feed.tail())),
+      mark: wasWritable || reverse === null ? null : () => this.#writeOpenedMark(),
+    });
+    this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
+    this.#notes.push(...result.notes);
+    if (!wasWritable) this.#moveTo('writable');
+    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+    if (reverse !== null && fence !== null) {
+      this.#wayBack = new WrittenWayBack(
+        {
+          pair: this.pair,
+          source: { session: source, info: facts.source },
+          target: { session: target, info: facts.target },
+        },
+        reverse,
+        fence,
+        () => this.#journal('source-fence-lifted'),
+        hold.endpoint.username,
+      );
+      await reverse.open();
+    } else if (!this.#options.reverse) {
+      this.#notes.push('no way back was kept (--no-reverse)');
+    } else if (fence !== null && this.#options.cutover !== 'ask') {
+      this.#notes.push(
+        'the way back is closed: with feed write it needs a session that goes on (--cutover ask)',
+      );
+    }
+    this.#moveTo('promoted');
+  }
+
+  /** Feed attach: the target becomes the master, and the source its replica. */
+  async #swapRoles({ hold, feed }: Attachment, signal: AbortSignal): Promise<void> {
+    const { source, target, facts } = this.#checked;
+    const fence = await this.#prepareSourceFence(null);
+    const noFollowing = await this.#whyNotFollowing(fence);
+    await this.#warmUp(feed);
+    signal.throwIfAborted();
+    const fullCopies = (await target.info('stats')).number('sync_full');
+    const result = await swapRoles({
+      ...this.#cutoverBasics(signal, fence),
+      to: { session: target, info: facts.target },
+      followAs: noFollowing === null ? this.pair.target : null,
+      applier: feed,
+      replid: () => feed.replid,
+      demote: async ({ replid, former }) => {
+        feed.takeForOurs(replid, former?.endOffset ?? -1);
+        await hold.follow();
+      },
+      tailCheck: () => this.#compareTail(feed.tail()),
+      journalSwap: (swap) => this.#journal('swap', swap),
+    });
+    this.#writeOutageMs = result.writeOutageMs;
+    this.#moveTo('writable');
+    const sides = {
+      pair: this.pair,
+      source: { session: source, info: facts.source },
+      target: { session: target, info: facts.target },
+    };
+    const notFollowing = noFollowing ?? result.notFollowing;
+    if (notFollowing === null) {
+      const wayBack = new NativeWayBack(sides);
+      const established = await wayBack.established(FOLLOW_LIMIT_MS);
+      const copied = (await target.info('stats')).number('sync_full') !== fullCopies;
+      if (established) this.#wayBack = wayBack;
+      this.#notes.push(
+        established
+          ? `the old source ${addressOf(this.pair.source)} follows the new master${copied ? ' after a full copy' : ''}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`
+          : `the old source does not reach the new master at ${addressOf(this.pair.target)}: no way back yet; it is read-only, see master_link_status in its INFO replication`,
+      );
+    } else {
+      if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+      this.#notes.push(`no way back was kept: ${notFollowing}`);
+      if (noFollowing === null && this.#options.reverse) this.#needsCopy = notFollowing;
+    }
+    this.#moveTo('promoted');
+    await this.#journal('swap', null);
+  }
+
+  /** Why the old source is not to follow the new master by itself; null: it is. */
+  async #whyNotFollowing(fence: Fence | null): Promise<string | null> {
+    const { source } = this.#checked;
+    if (!this.#options.reverse) return '--no-reverse';
+    if (fence === null) return '--no-source-fence leaves the source writable';
+    return whyNoNativeWayBack(
+      await replicationState(source),
+      await readSettingIfAllowed(source, 'tls-replication'),
+      this.pair.target,
+    );
+  }
+
+  async #prepareSourceFence(exceptUser: string | null): Promise<Fence | null> {
+    const { source, facts } = this.#checked;
+    const fence = this.#options.sourceFence
+      ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser })
+      : null;
     if (fence === null || fence.kind === 'none') {
       this.#note(
         `writes on the source are not stopped (${fence?.reason ?? '--no-source-fence'}): the last ones can be lost`,
       );
     }
-    const result = await cutOver({
-      pair: this.pair.name,
-      source,
-      sourceFence: fence,
-      hold,
-      feed,
+    return fence;
+  }
+
+  #cutoverBasics(signal: AbortSignal, fence: Fence | null) {
+    const { source, facts, folder } = this.#checked;
+    const { before, onCutover } = this.#options.hooks;
+    const hook = (event: 'before' | 'cutover', command: string | null) =>
+      command === null
+        ? null
+        : () =>
+            runHook(
+              command,
+              {
+                event,
+                pair: this.pair.name,
+                source: this.pair.source,
+                target: this.pair.target,
+                feed: facts.feed,
+                runDir: folder.dir,
+              },
+              { timeoutMs: HOOK_LIMIT_MS, signal, onLine: (line) => this.#note(`hook: ${line}`) },
+            );
+    return {
+      steps: new Steps(this.pair.name, this.#ports.emit, signal),
+      from: { session: source, info: facts.source },
+      fence,
       timeoutMs: this.#options.cutoverTimeoutMs,
       signal,
-      emit: this.#ports.emit,
-      journal: (kind) =>
-        folder.append({ kind, pair: this.pair.name, data: fence?.toJournal() ?? null }, 'durable'),
-    });
-    this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
-    this.#notes.push(...result.notes);
-    if (!wasWritable) this.#moveTo('writable');
-    this.#moveTo('promoted');
-    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+      note: (message: string) => this.#note(message),
+      journalFence: (set: boolean) =>
+        set
+          ? this.#journal('source-fence', fence?.toJournal() ?? null)
+          : this.#journal('source-fence-lifted'),
+      hooks: { before: hook('before', before), onCutover: hook('cutover', onCutover) },
+    };
   }
+
+  /** Goes through the comparison once before it counts: what is done for the first time takes many times as long. */
+  async #warmUp(feed: Feed): Promise<void> {
+    const tail = feed.tail();
+    if (tail === null) return;
+    const { source, target } = this.#checked;
+    for (let round = 0; round < 3; round++) {
+      await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
+    }
+  }
+
+  /** Compares the keys that were written last; says how many. @throws TargetError `tail-differs` */
+  async #compareTail(tail: StreamTail | null): Promise<string> {
+    if (tail === null) return '';
+    const { source, target } = this.#checked;
+    const keys = latestKeys(tail.bytes, tail.db, TAIL_KEYS);
+    const { compared, different, refused } = await compareTail(source, target, keys);
+    if (refused !== null) this.#note(`not all of the last keys could be compared: ${refused.reply}`);
+    const [first] = different;
+    if (first === undefined) return keys.length === 0 ? '' : `${compared} keys equal`;
+    throw new TargetError(
+      `${different.length} of the ${keys.length} keys written last differ, the first is ${first.keyDigest} in database ${first.db}`,
+      {
+        code: 'tail-differs',
+        hint: 'somebody else may write to the target (CLIENT LIST there); take a new copy if the keys stay different',
+      },
+    );
+  }
+
+  // ---- behind the cutover --------------------------------------------------------------------------------
+
+  /** Whether a way back is wanted that needs us: in a session that ends with the promotion it would have no use. */
+  get #keepsWayBack(): boolean {
+    const { reverse, cutover, sourceFence } = this.#options;
+    return reverse && sourceFence && cutover === 'ask' && this.#facts?.sourceFence.kind === 'acl';
+  }
+
+  /** Follows the target before it is opened. Where that cannot be done there is no way back, and it is said. */
+  async #connectReverse(from: { replid: string; offset: number } | null): Promise<void> {
+    if (!this.#keepsWayBack || this.#reverse !== null) return;
+    const { source, target, facts, folder } = this.#checked;
+    const { hold } = this.#writing;
+    try {
+      this.#reverse = await ReverseLink.connect({
+        pair: this.pair,
+        facts,
+        folder,
+        options: this.#options,
+        source,
+        target,
+        targetAccess: hold.endpoint,
+        announceVersion:
+          facts.target.family === 'valkey' && facts.target.atLeast(8, 0) ? NEWEST_VALKEY : null,
+        from,
+        note: (message) => this.#note(message),
+        lost: (error) => this.#reverseLost(error),
+      });
+    } catch (error) {
+      this.#note(`there will be no way back: ${toCutoverError(error).message}`);
+    }
+  }
+
+  #reverseLost(error: CutoverError): void {
+    this.#note(`the way back is lost: ${error.message}; ${error.hint}`);
+    if (this.#wayBack instanceof WrittenWayBack) this.#wayBack.lost(error);
+    else if (this.#phase === 'writable' || this.#phase === 'in-sync') {
+      const reverse = this.#reverse;
+      this.#reverse = null;
+      void reverse?.close().catch(() => undefined);
+    }
+  }
+
+  /** The last write of ours before those of the applications. */
+  async #writeOpenedMark(): Promise<void> {
+    const { hold } = this.#writing;
+    const [command, ...args] = openedMark(this.#checkedFolder.run.runId);
+    await hold.session.call(command ?? '', ...args);
+  }
+
+  /** True behind the cutover while a rollback is possible, which then loses nothing. */
+  get wayBackOpen(): boolean {
+    return this.#phase === 'promoted' && this.#wayBack !== null;
+  }
+
+  /** Why a way back would need a full copy onto the old source; null: it needs none, or there is to be none. */
+  get wayBackNeedsCopy(): string | null {
+    return this.#phase === 'promoted' ? this.#needsCopy : null;
+  }
+
+  /** Wipes the old source: it becomes a replica of the new master by a full copy. */
+  async openWayBackByCopy(): Promise<void> {
+    const { source, target, facts } = this.#checked;
+    await follow(source, facts.source, this.pair.target);
+    this.#needsCopy = null;
+    this.#wayBack = new NativeWayBack({
+      pair: this.pair,
+      source: { session: source, info: facts.source },
+      target: { session: target, info: facts.target },
+    });
+    this.#ports.phaseChanged(this.#phase);
+  }
+
+  /** **b**: the source becomes the master again, with everything that was written to the new one. */
+  async rollBack(): Promise<void> {
+    const wayBack = this.#wayBack;
+    if (this.#phase !== 'promoted' || wayBack === null) throw notNow('roll back', this.#phase);
+    if (this.#cutover !== null) throw notNow('roll back a second time', this.#phase);
+    await this.#asCutover(async (signal) => {
+      this.#notes.push(...(await wayBack.rollBack(this.#rollbackBasics(signal))));
+      this.#moveTo('rolled-back');
+    });
+    await this.#closeWayBack();
+    this.#ports.phaseChanged(this.#phase);
+  }
+
+  #rollbackBasics(signal: AbortSignal): RollbackBasics {
+    return {
+      steps: new Steps(this.pair.name, this.#ports.emit, signal),
+      timeoutMs: this.#options.cutoverTimeoutMs,
+      signal,
+      note: (message) => this.#note(message),
+      tailCheck: (tail) => this.#compareTail(tail),
+      journalFence: (fence) =>
+        fence === null
+          ? this.#journal('target-fence-lifted')
+          : this.#journal('target-fence', fence.toJournal()),
+      journalSwap: (swap) => this.#journal('back-swap', swap),
+    };
+  }
+
+  /** **f**: closes the way back; the pair stays promoted. */
+  async finish(): Promise<void> {
+    const outlivesUs = this.#wayBack?.outlivesUs === true;
+    await this.#closeWayBack();
+    if (outlivesUs) this.#note('the old source goes on following the new master');
+    this.#ports.phaseChanged(this.#phase);
+  }
+
+  async #closeWayBack(): Promise<void> {
+    const wayBack = this.#wayBack;
+    this.#wayBack = null;
+    if (this.#wayBackTimer !== null) clearInterval(this.#wayBackTimer);
+    this.#wayBackTimer = null;
+    try {
+      await wayBack?.close();
+      await this.#giveTargetBack();
+    } catch (error) {
+      this.#notGivenBack(toCutoverError(error));
+    }
+  }
+
+  #wayBackTimer: NodeJS.Timeout | null = null;
 
   /** Undoes a cutover that is under way and waits until that is done; one that is through stays. */
   async #callOffCutover(reason: CutoverError): Promise<void> {
@@ -297,12 +884,16 @@ export class Migration {
 
   /**
    * **q**, Ctrl-C, or the end of a rehearsal: the source stays as it was; the target is given back. A cutover that is
-   * under way is undone first.
+   * under way is undone first. Behind a promotion: the way back is closed, as far as it is ours.
    */
   async stop(reason: string): Promise<void> {
     await this.#callOffCutover(calledOff(reason));
     if (isOver(this.#phase)) {
       await this.#ending;
+      if (this.#wayBack !== null && !this.#wayBack.outlivesUs) {
+        this.#notes.push('the way back is closed: what is written from now on is on the target only');
+      }
+      await this.#closeWayBack();
       await this.#closeSessions();
       return;
     }
@@ -317,7 +908,12 @@ export class Migration {
 
   /** The clients that are still on the source. */
   async clients(): Promise<readonly ClientInfo[]> {
-    return clientsOn(this.#checked.source);
+    return clientsOn(this.#sessions.source);
+  }
+
+  /** Ends connections of clients on the source; returns how many were ended. */
+  async killClients(addresses: readonly string[]): Promise<number> {
+    return killClients(this.#sessions.source, addresses);
   }
 
   // ---- what can be seen ----------------------------------------------------------------------------------
@@ -335,7 +931,9 @@ export class Migration {
       source: addressOf(this.pair.source),
       target: addressOf(this.pair.target),
       phase: this.#phase,
+      feed: this.#attached === null && this.#written !== null ? 'write' : (this.#facts?.feed ?? null),
       reason: this.#reason,
+      wayBack: this.#phase === 'promoted' ? (this.#wayBack?.description ?? null) : null,
       snapshotBytes: bytes,
       snapshotTotal: total,
       keys: feed?.keys ?? 0,
@@ -366,43 +964,24 @@ export class Migration {
 
   // ---- how it is kept going ------------------------------------------------------------------------------
 
-  #makeFeed(
-    spool: Spool,
-    door: TargetDoor,
-    facts: PairFacts,
-    run: string,
-    resumeFrom: Checkpoint | null,
-  ): WriteFeed {
-    return new WriteFeed(
-      spool,
-      door,
-      {
-        run,
-        capabilities: facts.capabilities,
-        relativeTtls: !facts.source.atLeast(7, 0),
-        forwardPublish: this.#options.forwardPublish,
-        partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
-        resumeFrom,
+  #listener(own: Pick<FeedListener, 'prepareTarget'>): FeedListener {
+    return {
+      ...own,
+      copyBegins: () => this.#copyBegins(),
+      snapshotLoaded: () => {
+        if (this.#phase === 'snapshot') this.#moveTo('catching-up');
+        void this.#sample();
       },
-      {
-        copyBegins: () => this.#copyBegins(),
-        prepareTarget: () => this.#prepareTarget(),
-        snapshotLoaded: () => {
-          if (this.#phase === 'snapshot') this.#moveTo('catching-up');
-          void this.#sample();
-        },
-        waiting: (reason) => {
-          this.#reason = reason;
-          if (reason !== null) this.#noteWaiting(reason);
-        },
-        note: (message) => this.#note(message),
-        divergence: (sample) => this.#diverged(sample),
-        failed: (error) => this.#fail(error),
-        redial: () => this.#link?.redial(),
-        acknowledge: () => this.#link?.acknowledge(),
+      waiting: (reason) => {
+        this.#reason = reason;
+        if (reason !== null) this.#noteWaiting(reason);
       },
-      this.#abort.signal,
-    );
+      note: (message) => this.#note(message),
+      divergence: (sample) => this.#diverged(sample),
+      failed: (error) => this.#fail(error),
+      redial: () => this.#link?.redial(),
+      acknowledge: () => this.#link?.acknowledge(),
+    };
   }
 
   /** Before each full copy. Throws where one must not be taken. */
@@ -446,7 +1025,8 @@ export class Migration {
 
   /** The first copy finds the target as the preflight left it, later ones find our own keys and functions. */
   async #prepareTarget(): Promise<void> {
-    const { hold, facts, door } = this.#running;
+    const { hold, door } = this.#writing;
+    const { facts } = this.#checked;
     await door.endWriters();
     await hold.renewLease();
     if (this.#copies > 1 || this.#options.flushTarget) {
@@ -471,6 +1051,21 @@ export class Migration {
       this.#feed?.tick(Date.now());
       this.#emit({ event: 'progress', ...this.snapshot() });
     });
+    every(LOST_TARGET_MS, () => void this.#lookForTarget());
+  }
+
+  /** An attached target that does not come any more may have forgotten us: a restart makes it a master again. */
+  async #lookForTarget(): Promise<void> {
+    const attached = this.#attached;
+    if (attached === null || attached.feed.connected || this.#cutover !== null || isOver(this.#phase)) return;
+    try {
+      if (await attached.hold.regain()) {
+        this.#note('the target had forgotten that it is our replica (was it restarted?): it was told again');
+      }
+    } catch (error) {
+      const cause = toCutoverError(error);
+      if (cause instanceof PreflightError) this.#fail(cause);
+    }
   }
 
   /** True while bytes of the source arrive and can go on to the target. */
@@ -486,6 +1081,7 @@ export class Migration {
     this.#sampling = true;
     try {
       this.#sourceOffset = await sourceOffset(source);
+      await this.#feed.refresh();
       const now = performance.now();
       if (!this.#bothConnected) this.#gauge.reset();
       const inSync = this.#gauge.sample(this.#sourceOffset, this.#feed.appliedOffset(), now);
@@ -548,20 +1144,45 @@ export class Migration {
     await this.#following;
     this.#feed?.close();
     try {
-      if (how === 'promoted') await this.#door?.removeCheckpoint();
-      this.#notes.push(...((await this.#hold?.release()) ?? []));
+      if (this.#wayBack === null) await this.#reverse?.close();
+      if (how === 'promoted') await this.#written?.door.removeCheckpoint();
+      // our user goes on following the target on a way back of ours
+      if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack();
     } catch (error) {
-      const left = toCutoverError(error);
-      this.#notes.push(
-        `the target could not be given back whole (${printable(left.message)}): its fence or our user may be left; redis-cutover resume puts it right`,
-      );
-      this.#leftBehind = true;
+      this.#notGivenBack(toCutoverError(error));
     }
-    this.#spool?.close();
+    try {
+      this.#spool?.close();
+    } catch (error) {
+      this.#note(`the spool could not be removed: ${toCutoverError(error).message}`);
+    }
     await this.#folder
       ?.append({ kind: 'phase', pair: this.pair.name, data: this.#phase }, 'durable')
       .catch(() => undefined);
+    if (this.#wayBack !== null) this.#watchWayBack();
     if (how !== 'promoted') await this.#closeSessions();
+  }
+
+  /** Undoes what was changed on the target for the run. May be called again. */
+  async #giveTargetBack(): Promise<void> {
+    await this.#attached?.hold.release();
+    this.#notes.push(...((await this.#written?.hold.release()) ?? []));
+  }
+
+  #notGivenBack(cause: CutoverError): void {
+    this.#notes.push(
+      `the target could not be given back whole (${printable(cause.message)}): its fence, our user or settings may be left; redis-cutover resume puts it right`,
+    );
+    this.#leftBehind = true;
+  }
+
+  #watchWayBack(): void {
+    const look = (): void => {
+      void this.#wayBack?.tick().catch(() => undefined);
+      this.#emit({ event: 'progress', ...this.snapshot() });
+    };
+    void this.#wayBack?.tick().catch(() => undefined);
+    this.#wayBackTimer = setInterval(look, 1000);
   }
 
   #leftBehind = false;
@@ -574,6 +1195,8 @@ export class Migration {
   async #closeSessions(): Promise<void> {
     await this.#source?.close();
     await this.#target?.close();
+    // release() does it, unless it failed before: one open socket would keep the process from ending
+    await this.#written?.hold.session.close();
   }
 
   #moveTo(to: Phase, reason?: string): void {
@@ -609,11 +1232,18 @@ export class Migration {
     this.#ports.emit(event);
   }
 
-  get #checked(): { source: ServerSession; target: ServerSession; facts: PairFacts } {
-    if (this.#source === null || this.#target === null || this.#facts === null) {
-      throw new InvariantError('the pair was not checked');
-    }
-    return { source: this.#source, target: this.#target, facts: this.#facts };
+  get #feed(): Feed | null {
+    return this.#into?.feed ?? null;
+  }
+
+  get #sessions(): { source: ServerSession; target: ServerSession } {
+    if (this.#source === null || this.#target === null) throw new InvariantError('the pair was not checked');
+    return { source: this.#source, target: this.#target };
+  }
+
+  get #checked(): { source: ServerSession; target: ServerSession; facts: PairFacts; folder: RunFolder } {
+    if (this.#facts === null) throw new InvariantError('the pair was not checked');
+    return { ...this.#sessions, facts: this.#facts, folder: this.#checkedFolder };
   }
 
   get #checkedFolder(): RunFolder {
@@ -621,27 +1251,45 @@ export class Migration {
     return this.#folder;
   }
 
-  get #running(): {
-    hold: TargetHold;
-    door: TargetDoor;
-    feed: WriteFeed;
-    folder: RunFolder;
-    source: ServerSession;
-    facts: PairFacts;
-  } {
-    if (this.#hold === null || this.#door === null || this.#feed === null) {
-      throw new InvariantError('the pair was not started');
-    }
-    const { source, facts } = this.#checked;
-    return {
-      hold: this.#hold,
-      door: this.#door,
-      feed: this.#feed,
-      folder: this.#checkedFolder,
-      source,
-      facts,
-    };
+  get #checkedSpool(): Spool {
+    if (this.#spool === null) throw new InvariantError('the pair was not begun');
+    return this.#spool;
   }
+
+  get #writing(): WriteSide {
+    if (this.#written === null) throw new InvariantError('the target is not written to');
+    return this.#written;
+  }
+
+  get #running(): { into: FeedSwitch } {
+    if (this.#into === null) throw new InvariantError('the pair was not started');
+    return { into: this.#into };
+  }
+
+  #journal(kind: string, data: unknown = null): Promise<void> {
+    return this.#checkedFolder.append({ kind, pair: this.pair.name, data }, 'durable');
+  }
+}
+
+/** What feed `write` needs of the target. */
+interface WriteSide {
+  readonly hold: TargetHold;
+  readonly door: TargetDoor;
+  /** null before it is begun. */
+  feed: WriteFeed | null;
+}
+
+function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoint {
+  return { replid, offset, db, run, phase: 'stream' };
+}
+
+/** Whether feed `write` may do where attaching failed like this. */
+function isNoWayToAttach(error: CutoverError): boolean {
+  return error instanceof ReplyError || error.code === 'target-unreachable' || error.code === 'listen';
+}
+
+function ignoreReplyError(error: unknown): void {
+  if (!(error instanceof ReplyError)) throw error;
 }
 
 function calledOff(reason: string): TargetError {

@@ -21,7 +21,8 @@ import {
   sourceAsTarget,
   versions,
 } from './checks/both.ts';
-import { type Check, type CheckContext, ok, refuse, warn } from './checks/context.ts';
+import { type Check, type CheckContext, type Feed, ok, refuse, warn } from './checks/context.ts';
+import { chooseFeed } from './checks/feed.ts';
 import { expiry, outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
 import {
   databases,
@@ -43,7 +44,7 @@ export interface PairFacts {
   readonly keysTotal: number;
   /** Bytes that the source uses; null where it does not tell. */
   readonly usedMemory: number | null;
-  readonly feed: 'write';
+  readonly feed: Feed;
   readonly capabilities: TargetCapabilities;
   readonly sourceFence: FenceMeans;
   readonly targetFence: FenceMeans;
@@ -80,24 +81,25 @@ const CHECKS: readonly Check[] = [
   cluster,
   modules,
   functions,
-  feed,
 ];
 
 /**
  * All findings about one pair, and the facts. Throws only when a connection breaks (SourceError, TargetError): what
- * a server does not tell is a finding of status `warn`.
+ * a server does not tell is a finding of status `warn`. `resumesFeed` is the feed of the run that is gone on with,
+ * null for a new run: it is kept, and what an attached target looks like is then no objection.
  */
 export async function preflight(
   source: ServerSession,
   target: ServerSession,
   options: RunOptions,
+  resumesFeed: Feed | null = null,
 ): Promise<Preflight> {
   const sourceInfo = await infoOf(source);
   const targetInfo = await infoOf(target);
   if ('status' in sourceInfo || 'status' in targetInfo) {
     return { checks: [sourceInfo, targetInfo].filter((result) => 'status' in result), facts: null };
   }
-  const context: CheckContext = {
+  const undecided = {
     source,
     target,
     sourceInfo,
@@ -105,9 +107,14 @@ export async function preflight(
     sourceFence: await fenceMeans(source, sourceInfo, 'source'),
     targetFence: await fenceMeans(target, targetInfo, 'target'),
     options,
+    resumesFeed,
   };
+  // before the checks: some of them ask for less where the target becomes our replica
+  const choice = await chooseFeed(undecided);
+  const context: CheckContext = { ...undecided, feed: choice.feed };
   const checks: CheckResult[] = [];
   for (const check of CHECKS) checks.push(await check(context));
+  checks.push(choice.result);
   return { checks, facts: factsOf(context) };
 }
 
@@ -124,7 +131,7 @@ export function assertPreflight(pair: PairSpec, { checks, facts }: Preflight): P
 }
 
 function factsOf(context: CheckContext): PairFacts {
-  const { sourceInfo, targetInfo, sourceFence, targetFence } = context;
+  const { sourceInfo, targetInfo, sourceFence, targetFence, feed } = context;
   const [major, minor] = targetInfo.commandLevel;
   return {
     source: sourceInfo,
@@ -132,7 +139,7 @@ function factsOf(context: CheckContext): PairFacts {
     keyspace: sourceInfo.keyspace,
     keysTotal: sourceInfo.keyspace.reduce((sum, entry) => sum + entry.keys, 0),
     usedMemory: sourceInfo.usedMemory,
-    feed: 'write',
+    feed,
     capabilities: { ...capabilitiesOf({ major, minor }), acl: targetFence.kind === 'acl' },
     sourceFence,
     targetFence,
@@ -157,15 +164,4 @@ function login({ source, target }: CheckContext): CheckResult {
         `a password was given, and the ${ignored.map((session) => session.role).join(' and the ')} wants none`,
         'is it the right server? Otherwise leave the password out',
       );
-}
-
-function feed({ options }: CheckContext): CheckResult {
-  switch (options.feed) {
-    case 'write':
-      return ok('feed', 'write: as asked for');
-    case 'auto':
-      return ok('feed', 'write: attach is not built yet');
-    case 'attach':
-      return refuse('feed', 'attach is not built yet', 'leave --feed out, or --feed write');
-  }
 }

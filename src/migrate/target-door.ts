@@ -101,7 +101,12 @@ export class TargetDoor {
   async beginCopy(run: string): Promise<void> {
     const { session } = this.#access;
     this.#runId = (await session.info('server')).runId;
-    const checkpoint: Checkpoint = { replid: '0'.repeat(40), offset: 0, db: 0, run, phase: 'snapshot' };
+    await this.writeCheckpoint({ replid: '0'.repeat(40), offset: 0, db: 0, run, phase: 'snapshot' });
+  }
+
+  /** For a place that the target has come to by other means than our batches. */
+  async writeCheckpoint(checkpoint: Checkpoint): Promise<void> {
+    const { session } = this.#access;
     await session.call('DEL', CHECKPOINT_KEY);
     await session.call('HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
   }

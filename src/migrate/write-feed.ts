@@ -6,7 +6,6 @@
  * A retry is always the same: a new connection to the target, the checkpoint read back from it, and the bytes
  * looked at again from the spool (or from the source, where the target has lost its tail).
  */
-import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import {
@@ -16,6 +15,7 @@ import {
   TargetError,
   toCutoverError,
 } from '../core/errors.ts';
+import { keyDigest } from '../core/key-digest.ts';
 import { isReplid, parseOffset, type ReplicationPosition } from '../core/position.ts';
 import { printable, withoutEchoes } from '../core/text.ts';
 import { RdbReader } from '../rdb/reader.ts';
@@ -23,42 +23,33 @@ import { keyOfEntry } from '../rdb/strings.ts';
 import { commandArguments } from '../resp/arguments.ts';
 import { scanCommand } from '../resp/command-frame.ts';
 import type { Framing } from '../source/handshake.ts';
-import type { LinkSink } from '../source/link.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { TargetCapabilities } from '../target/write/capabilities.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { type ReplyListener, TargetConnection } from '../target/write/connection.ts';
+import type { OwnWrites } from '../target/write/own-writes.ts';
 import { judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-policy.ts';
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
 import { ActionTable } from '../target/write/stream-rules.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
-import type { Entrance, TargetDoor } from './target-door.ts';
+import type { Feed, FeedListener } from './feed.ts';
+import { type StreamTail, TailKeeper } from './stream-tail.ts';
+import type { Entrance } from './target-door.ts';
 
-/** What a migration wants to hear from its feed. */
-export interface FeedListener {
-  /** A full copy begins; throws where it must not be taken. */
-  copyBegins(): void;
-  /** Empties the target of what an earlier copy left. Called again where the target was lost in the middle of it. */
-  prepareTarget(): Promise<void>;
-  /** Every entry of the snapshot is on the target; the stream follows. */
-  snapshotLoaded(): void;
-  /** What is waited for, for people; null: nothing. */
-  waiting(reason: string | null): void;
-  note(message: string): void;
-  divergence(sample: DivergenceSample): void;
-  /** The feed cannot go on. */
-  failed(error: CutoverError): void;
-  /** A reconnect from this end: the link must ask the source again. */
-  redial(): void;
-  acknowledge(): void;
+/** How the feed comes to its target; see target-door.ts. */
+export interface Door {
+  /** @throws CutoverError; recovery `reconnect` where trying again may help */
+  enter(signal: AbortSignal): Promise<Entrance>;
 }
 
-export interface DivergenceSample {
-  readonly command: string;
-  readonly keyDigest: string;
-  readonly offset: number;
-  readonly reply: string;
-}
+/** Where the feed begins. */
+export type Beginning =
+  /** With a full copy. */
+  | { readonly kind: 'copy' }
+  /** Behind what the target has already; the source is asked for what follows. */
+  | { readonly kind: 'checkpoint'; readonly checkpoint: Checkpoint }
+  /** The same, and what follows lies in the spool. The target has the checkpoint. */
+  | { readonly kind: 'spool'; readonly checkpoint: Checkpoint; readonly position: number };
 
 export interface FeedSettings {
   readonly run: string;
@@ -68,8 +59,11 @@ export interface FeedSettings {
   readonly forwardPublish: boolean;
   /** False where the source's offsets cannot be trusted: each break of the link costs a full copy. */
   readonly partialResync: boolean;
-  /** Where an earlier process of this run has come to; null: a full copy is due. */
-  readonly resumeFrom: Checkpoint | null;
+  readonly begin: Beginning;
+  /** What of the source's stream is our own and stays out; null: nothing is. */
+  readonly leaveOut: OwnWrites | null;
+  /** True where a reader of the target's stream is to know which writes are ours. */
+  readonly markBatches: boolean;
 }
 
 type Stage =
@@ -109,14 +103,15 @@ const TARGET_SILENCE_MS = 60_000;
 /** A history that nobody named: behind SYNC from a server before 4.0. No partial resync is possible. */
 const NAMELESS = '0'.repeat(40);
 
-export class WriteFeed implements LinkSink, ReplyListener {
+export class WriteFeed implements Feed, ReplyListener {
   readonly #spool: Spool;
-  readonly #door: TargetDoor;
+  readonly #door: Door;
   readonly #settings: FeedSettings;
   readonly #listener: FeedListener;
   readonly #signal: AbortSignal;
   readonly #snapshot: SnapshotWriter;
   readonly #stream: StreamWriter;
+  readonly #tail: TailKeeper;
   #stage: Stage = { kind: 'idle' };
   #connection: TargetConnection | null = null;
   #pumping = false;
@@ -143,22 +138,13 @@ export class WriteFeed implements LinkSink, ReplyListener {
   #snapshotTotal: number | null = null;
   #keys = 0;
 
-  constructor(
-    spool: Spool,
-    door: TargetDoor,
-    settings: FeedSettings,
-    listener: FeedListener,
-    signal: AbortSignal,
-  ) {
+  constructor(spool: Spool, door: Door, settings: FeedSettings, listener: FeedListener, signal: AbortSignal) {
     this.#spool = spool;
     this.#door = door;
     this.#settings = settings;
     this.#listener = listener;
     this.#signal = signal;
-    if (settings.resumeFrom !== null) {
-      this.#stage = { kind: 'back', checkpoint: settings.resumeFrom, asked: false };
-      this.#applied = settings.resumeFrom.offset;
-    }
+    this.#tail = new TailKeeper(spool);
     this.#snapshot = new SnapshotWriter(settings.capabilities, {
       aux: (name, value) => this.#aux(name, value.toString('latin1')),
       note: (message) => listener.note(message),
@@ -169,6 +155,8 @@ export class WriteFeed implements LinkSink, ReplyListener {
         forwardPublish: settings.forwardPublish,
         run: settings.run,
         receivedAt: (position) => spool.receivedAt(position),
+        markBatches: settings.markBatches,
+        leaveOut: settings.leaveOut,
       },
       {
         applied: (position) => this.#streamApplied(position),
@@ -177,6 +165,27 @@ export class WriteFeed implements LinkSink, ReplyListener {
         rejected: (position, line, verdict) => this.#rejected(position, line, verdict),
       },
     );
+    this.#beginAt(settings.begin);
+  }
+
+  #beginAt(begin: Beginning): void {
+    switch (begin.kind) {
+      case 'copy':
+        return;
+      case 'checkpoint':
+        this.#stage = { kind: 'back', checkpoint: begin.checkpoint, asked: false };
+        this.#applied = begin.checkpoint.offset;
+        return;
+      case 'spool':
+        this.#stage = { kind: 'stream' };
+        this.#applied = begin.checkpoint.offset;
+        this.#appliedPosition = begin.position;
+        this.#stream.attach(null, begin.position, begin.checkpoint);
+        this.#recover(null);
+        return;
+      default:
+        assertNever(begin);
+    }
   }
 
   // ---- what others may ask -------------------------------------------------------------------------------
@@ -221,7 +230,13 @@ export class WriteFeed implements LinkSink, ReplyListener {
     return this.#connection !== null;
   }
 
-  /** Resolves as soon as everything up to `offset` is on the target; rejects when the feed ends before. */
+  /** Replies come by themselves. */
+  async refresh(): Promise<void> {}
+
+  tail(): StreamTail | null {
+    return this.#tail.tail();
+  }
+
   whenApplied(offset: number): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#closedBy !== null) reject(this.#closedBy);
@@ -339,6 +354,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#listener.copyBegins();
     this.#drop();
     this.#spool.reset();
+    this.#tail.reset();
     this.#starvedAt = -1;
     this.#auxDb = 0;
     this.#auxPosition = {};
@@ -368,6 +384,7 @@ export class WriteFeed implements LinkSink, ReplyListener {
           return;
         }
         this.#spool.reset();
+        this.#tail.reset();
         this.#starvedAt = -1;
         this.#stage = { kind: 'stream' };
         this.#appliedPosition = 0;
@@ -537,7 +554,8 @@ export class WriteFeed implements LinkSink, ReplyListener {
     this.#retries = 0;
     this.#appliedPosition = position;
     // not what only moved the offset (PING): a retry begins at the last checkpoint
-    this.#spool.release(this.#stream.checkpointed);
+    const { checkpointed, checkpointedDb } = this.#stream;
+    this.#spool.release(this.#tail.passed({ position: checkpointed, db: checkpointedDb }));
     this.#setApplied(this.#stream.offsetAt(position));
   }
 
@@ -738,14 +756,15 @@ export class WriteFeed implements LinkSink, ReplyListener {
     const words = commandArguments(view.subarray(0, end));
     return {
       command: printable(words[0]?.toString('latin1').toUpperCase() ?? '', 30),
-      keyDigest: digestOf(words[1] ?? null),
+      keyDigest: words[1] === undefined ? '?' : keyDigest(words[1]),
     };
   }
 
   #entryAt(position: number): { command: string; keyDigest: string } {
     if (position < this.#spool.start || position >= this.#spool.end)
       return { command: 'a value', keyDigest: '?' };
-    return { command: 'a value', keyDigest: digestOf(keyOfEntry(this.#spool.view(position, 4096))) };
+    const key = keyOfEntry(this.#spool.view(position, 4096));
+    return { command: 'a value', keyDigest: key === null ? '?' : keyDigest(key) };
   }
 
   #fail(error: CutoverError): void {
@@ -765,11 +784,6 @@ interface Waiter {
 function passesByItself(error: CutoverError): boolean {
   if (error.recovery === 'reconnect') return true;
   return error instanceof ReplyError && judgeReply(error.reply) === 'retry';
-}
-
-/** Twelve hex digits of SHA-1: enough to find the key again, says nothing of it. */
-function digestOf(key: Buffer | null): string {
-  return key === null ? '?' : createHash('sha1').update(key).digest('hex').slice(0, 12);
 }
 
 /** A reply of the target for people: servers echo keys and values, which nobody is to read. */

@@ -49,7 +49,8 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
       const name = event.name === '' ? '' : `${printable(event.name)}  `;
       const who = `${printable(event.addr)}  ${name}user ${printable(event.user)}`;
       const what = `${printable(event.lastCommand)} ${formatDuration(event.idleSeconds)} ago`;
-      return [`${printable(event.pair)}: client ${who}  ${what}`];
+      const writing = event.writing ? `  ${paint('yellow', 'writing')}` : '';
+      return [`${printable(event.pair)}: client ${who}  ${what}${writing}`];
     }
     case 'verify': {
       const bad = event.different + event.missing + event.extra > 0;
@@ -115,7 +116,8 @@ export function progressLine(pair: PairSnapshot): string | null {
   if (parts.length === 0) return null;
   if (pair.divergences > 0) parts.push(divergenceText(pair));
   if (pair.reason !== null) parts.push(printable(pair.reason));
-  return `${printable(pair.pair)}: ${pair.phase}: ${parts.join(', ')}`;
+  const feed = pair.feed === null ? '' : ` (${pair.feed})`;
+  return `${printable(pair.pair)}: ${pair.phase}${feed}: ${parts.join(', ')}`;
 }
 
 /** `3 commands refused by the target`: shown wherever the count is above zero, for the data may differ. */
@@ -146,6 +148,8 @@ function progressParts(pair: PairSnapshot): string[] {
         `lag ${formatBytes(pair.lagBytes)} ${formatDuration(pair.lagSeconds)}`,
         `${formatShortCount(pair.commandsPerSecond)} commands/s`,
       ];
+    case 'promoted':
+      return pair.wayBack === null ? [] : [printable(pair.wayBack)];
     default:
       return [];
   }

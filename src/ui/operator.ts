@@ -14,7 +14,11 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
   { key: 's', command: 'start', label: 'start' },
   { key: 'e', command: 'enable-writes', label: 'enable writes' },
   { key: 'm', command: 'promote', label: 'make masters' },
+  { key: 'c', command: 'cut-over', label: 'cut over' },
   { key: 'l', command: 'clients', label: 'clients' },
+  { key: 'k', command: 'kill', label: 'kill clients' },
+  { key: 'b', command: 'roll-back', label: 'roll back' },
+  { key: 'f', command: 'finish', label: 'finish' },
   { key: 'q', command: 'quit', label: 'quit' },
   { key: '?', command: 'help', label: 'help' },
 ];

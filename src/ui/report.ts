@@ -22,6 +22,9 @@ const EXIT_MEANINGS: Record<ExitCode, string> = {
 const GIVEN_BACK =
   'the source is as it was; the target is given back with what it holds, and was not promoted';
 
+const ROLLED_BACK =
+  'the source takes writes again, with all that the target took meanwhile: point the applications back at it';
+
 function isExitCode(code: number): code is ExitCode {
   return code in EXIT_MEANINGS;
 }
@@ -42,6 +45,7 @@ export function summaryLines(summary: Summary, paint: Paint): string[] {
     if (pair.phase === 'stopped' && begun && summary.exitCode !== EXIT.attention) {
       lines.push(`    ${GIVEN_BACK}`);
     }
+    if (pair.phase === 'rolled-back') lines.push(`    ${ROLLED_BACK}`);
     for (const note of pair.notes) {
       // not cut: a note may be the command that lifts a fence
       for (const line of note.split('\n')) lines.push(`    ${paint('yellow', printable(line, line.length))}`);

@@ -40,6 +40,7 @@ interface Column {
 }
 
 const PHASE: Column = { title: 'PHASE', width: 11, cell: (pair) => pair.phase };
+const FEED: Column = { title: 'FEED', width: 6, cell: (pair) => pair.feed ?? '' };
 const SNAPSHOT: Column = { title: 'SNAPSHOT', width: 12, cell: snapshotCell };
 const LAG: Column = { title: 'LAG', width: 14, cell: lagCell };
 /** The figure that matters now, where there is no room for both. */
@@ -72,6 +73,7 @@ const STATE: Column = {
 
 /** From the richest to the poorest; the first that fits is taken. Columns behind the first one, which is the pair. */
 const LAYOUTS: readonly { readonly pairMin: number; readonly columns: readonly Column[] }[] = [
+  { pairMin: LINK_MIN, columns: [PHASE, FEED, SNAPSHOT, KEYS, RATE, ETA, LAG] },
   { pairMin: LINK_MIN, columns: [PHASE, SNAPSHOT, KEYS, RATE, ETA, LAG] },
   { pairMin: LINK_MIN, columns: [PHASE, NOW, SHORT_KEYS, RATE, ETA] },
   { pairMin: LINK_MIN, columns: [PHASE, NOW, SHORT_KEYS, RATE] },
@@ -187,9 +189,12 @@ function rateCell(pair: PairSnapshot): string {
 }
 
 function reasonOf(pair: PairSnapshot): string {
-  const reason = pair.reason === null ? '' : printable(pair.reason);
-  if (pair.divergences === 0) return reason;
-  return reason === '' ? divergenceText(pair) : `${divergenceText(pair)}; ${reason}`;
+  const parts = [
+    pair.divergences === 0 ? '' : divergenceText(pair),
+    pair.reason === null ? '' : printable(pair.reason),
+    pair.wayBack === null ? '' : printable(pair.wayBack),
+  ];
+  return parts.filter((part) => part !== '').join('; ');
 }
 
 function nameOf(pair: PairSnapshot): string {

@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Cleanup } from './server.ts';
+import { atEnd, type Cleanup } from './server.ts';
+import { within } from './wait.ts';
 
 const BIN = fileURLToPath(new URL('../../bin/redis-cutover.js', import.meta.url));
 
@@ -19,6 +20,8 @@ export interface CliOptions {
   readonly script?: string;
   /** Ends the program with the test, should it still run. */
   readonly t?: Cleanup;
+  /** For `exit`; default 120 s. */
+  readonly exitTimeoutMs?: number;
 }
 
 export interface CliRun {
@@ -27,7 +30,10 @@ export interface CliRun {
   readonly events: readonly CliEvent[];
   stdout(): string;
   stderr(): string;
-  /** The exit code once the program ended and its output is complete; null when a signal ended it. */
+  /**
+   * The exit code once the program ended and its output is complete; null when a signal ended it. A program that
+   * has not ended 120 s after this was first asked for is ended by SIGKILL; this rejects with the end of its output.
+   */
   readonly exit: Promise<number | null>;
   /** The first event, past or to come, that `matches`. Throws when the program ends before, or after `timeoutMs`. */
   until(matches: (event: CliEvent) => boolean, timeoutMs?: number): Promise<CliEvent>;
@@ -40,6 +46,7 @@ export interface CliRun {
 
 const RSS_SAMPLE_MS = 100;
 const DEFAULT_TIMEOUT_MS = 60_000;
+const EXIT_TIMEOUT_MS = 120_000;
 
 interface Watcher {
   check(): void;
@@ -81,7 +88,7 @@ export function runCli(args: readonly string[], options: CliOptions = {}): CliRu
     peak = Math.max(peak, residentPeak(child.pid ?? 0));
   };
   const sampler = setInterval(sampleRss, RSS_SAMPLE_MS);
-  const exit = new Promise<number | null>((resolve, reject) => {
+  const closed = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code) => {
       clearInterval(sampler);
@@ -90,7 +97,17 @@ export function runCli(args: readonly string[], options: CliOptions = {}): CliRu
       resolve(code);
     });
   });
-  exit.catch(() => clearInterval(sampler));
+  closed.catch(() => clearInterval(sampler));
+  let exit: Promise<number | null> | undefined;
+  const exitInTime = async (): Promise<number | null> => {
+    const { exitTimeoutMs = EXIT_TIMEOUT_MS } = options;
+    try {
+      return await within(closed, exitTimeoutMs, 'the end of the program');
+    } catch (error) {
+      child.kill('SIGKILL');
+      throw new Error(`${String(error)}\nstdout: ${tail(stdout)}\nstderr: ${tail(stderr)}`, { cause: error });
+    }
+  };
 
   const until = (
     matches: (event: CliEvent) => boolean,
@@ -122,17 +139,22 @@ export function runCli(args: readonly string[], options: CliOptions = {}): CliRu
       watcher.check();
     });
 
-  options.t?.after(async () => {
-    if (ended) return;
-    child.kill('SIGKILL');
-    await exit;
-  });
+  if (options.t !== undefined) {
+    atEnd(options.t, async () => {
+      if (ended) return;
+      child.kill('SIGKILL');
+      await closed;
+    });
+  }
   return {
     pid: child.pid ?? 0,
     events,
     stdout: () => stdout,
     stderr: () => stderr,
-    exit,
+    get exit() {
+      exit ??= exitInTime();
+      return exit;
+    },
     until: (matches, timeoutMs) => until(matches, timeoutMs),
     phase: (name, timeoutMs) =>
       until((event) => event.event === 'phase' && event['to'] === name, timeoutMs, `phase ${name}`),

@@ -1,10 +1,14 @@
 /** A plain connection for tests, closed when the test ends. */
 import { type Reply, RespConnection } from '../../src/resp/connection.ts';
-import type { Cleanup } from './server.ts';
+import { atEnd, type Cleanup } from './server.ts';
+import { within } from './wait.ts';
+
+/** No server of a test takes this long for a connection or an answer. */
+export const ANSWER_MS = 60_000;
 
 export async function testClient(t: Cleanup, port: number): Promise<RespConnection> {
-  const client = await RespConnection.connect(port);
-  t.after(() => client.close());
+  const client = await within(RespConnection.connect(port), ANSWER_MS, `a connection to port ${port}`);
+  atEnd(t, () => client.close());
   return client;
 }
 

@@ -4,7 +4,7 @@
  * which its trigger has passed, so that a fault can be meant for the replication link or for the writer alone.
  */
 import { connect, createServer, type Socket } from 'node:net';
-import type { Cleanup } from './server.ts';
+import { atEnd, type Cleanup } from './server.ts';
 
 /** As the tool sees it: what it sends, and what it is sent. */
 export type Direction = 'to-server' | 'to-client';
@@ -70,7 +70,7 @@ export async function faultProxy(
   const cutAll = (how: 'close' | 'reset'): void => {
     for (const passage of [...open]) passage.end(how);
   };
-  t.after(async () => {
+  atEnd(t, async () => {
     cutAll('reset');
     await new Promise((resolve) => server.close(resolve));
   });

@@ -6,11 +6,40 @@ export interface Cleanup {
   after(end: () => void | Promise<void>): void;
 }
 
+/** Per test: what is to be done at its end. */
+const endings = new WeakMap<Cleanup, (() => void | Promise<void>)[]>();
+
+/**
+ * Does `end` when the test ends; what was begun last ends first: the program before the proxy and the servers that it
+ * talks to. Node's own hooks run in the order in which they were given, and the first that throws is the last to run:
+ * a program that is not ended then keeps the whole file from ending. Here all of them run.
+ */
+export function atEnd(t: Cleanup, end: () => void | Promise<void>): void {
+  const known = endings.get(t);
+  if (known !== undefined) {
+    known.push(end);
+    return;
+  }
+  const ends = [end];
+  endings.set(t, ends);
+  t.after(async () => {
+    const errors: unknown[] = [];
+    for (const each of ends.reverse()) {
+      try {
+        await each();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw new AggregateError(errors, `at the end of the test: ${errors.join('; ')}`);
+  });
+}
+
 /** Starts a server that ends with the test `t`. */
 export async function testServer(t: Cleanup, options: ServerOptions = {}): Promise<DemoServer> {
   endWithRunner();
   const server = await startServer(options);
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   return server;
 }
 

@@ -1,4 +1,4 @@
-/** Waiting for conditions, never for time. */
+/** Waiting for conditions, never for time, and for nothing without a limit: a test that hangs says nothing. */
 
 export interface UntilOptions {
   readonly timeoutMs?: number;
@@ -6,9 +6,23 @@ export interface UntilOptions {
   readonly what?: string;
 }
 
+/** What `work` gives; rejects when that takes longer than `timeoutMs`. The work itself goes on. */
+export async function within<T>(work: T | Promise<T>, timeoutMs: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${timeoutMs} ms: ${what}`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Asks `condition` again and again until it gives a truthy value, and returns that. Throws after `timeoutMs`
- * (default 10 s). An error thrown by `condition` counts as "not yet" and is the cause of the final error.
+ * (default 10 s), also where an answer of `condition` never comes. An error thrown by `condition` counts as "not
+ * yet" and is the cause of the final error.
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
@@ -19,7 +33,11 @@ export async function until<T>(
   let lastError: unknown;
   for (;;) {
     try {
-      const value = await condition();
+      const value = await within(
+        condition(),
+        Math.max(0, deadline - Date.now()),
+        'one answer of the condition',
+      );
       if (value) return value as Exclude<T, false | null | undefined | 0 | ''>;
       lastError = undefined;
     } catch (error) {

@@ -162,10 +162,10 @@ test('on a terminal it asks, and says what the keys do', { ...LIMIT, ...terminal
   await terminal.start(`sh ${script}; echo "code $?"`);
   await terminal.shown(/Nothing is changed yet[\s\S]*^\[s\] start {2}\[q\] quit$/m);
   terminal.keys('s');
-  await terminal.shown(/^m {2}cuts over[\s\S]*^\[e\] enable writes {2}\[m\] make masters/m);
+  await terminal.shown(/^c {2}cuts over[\s\S]*^\[e\] enable writes {2}\[m\] make masters/m);
   terminal.keys('l');
   await terminal.shown(/^demo: client 127\.0\.0\.1:\d+/m);
-  terminal.keys('m');
+  terminal.keys('c');
   await terminal.shown(/Type "demo" to go on[\s\S]*\n> ?$/m);
   terminal.type('demo');
   terminal.keys('Enter');

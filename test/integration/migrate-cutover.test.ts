@@ -3,83 +3,14 @@
  * undone, the source first of all. Real servers; the target is stopped at will.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import type { Endpoint } from '../../src/core/endpoint.ts';
-import { CutoverError, TargetError } from '../../src/core/errors.ts';
-import type { MigrationEvent } from '../../src/core/events.ts';
-import type { RunOptions } from '../../src/core/options.ts';
+import { test } from 'node:test';
+import { TargetError } from '../../src/core/errors.ts';
 import { compareServers, digest } from '../../src/demo/compare.ts';
-import { loadDataset } from '../../src/demo/dataset.ts';
-import type { DemoServer } from '../../src/demo/server.ts';
-import { Migration } from '../../src/migrate/migration.ts';
-import { RunFolder } from '../../src/migrate/run-folder.ts';
-import type { RespConnection } from '../../src/resp/connection.ts';
+import type { Migration } from '../../src/migrate/migration.ts';
 import { infoField, plain, testClient } from '../helpers/client.ts';
 import { testServer } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
-
-interface Scene {
-  readonly source: DemoServer;
-  readonly target: DemoServer;
-  readonly onSource: RespConnection;
-  readonly onTarget: RespConnection;
-  readonly migration: Migration;
-  readonly folder: RunFolder;
-  readonly events: readonly MigrationEvent[];
-  /** ACL LIST of source and target before the run. */
-  readonly acl: readonly [unknown, unknown];
-}
-
-async function inSync(t: TestContext, more: Partial<RunOptions> = {}): Promise<Scene> {
-  const [source, target] = await Promise.all([testServer(t), testServer(t)]);
-  await loadDataset(source.port, { keys: 500, bigMembers: 100 });
-  const onSource = await testClient(t, source.port);
-  const onTarget = await testClient(t, target.port);
-  const acl = [plain(await onSource.call('ACL', 'LIST')), plain(await onTarget.call('ACL', 'LIST'))] as const;
-  const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const options: RunOptions = {
-    feed: 'write',
-    cutover: 'never',
-    stopAtInSync: false,
-    cutoverTimeoutMs: 500,
-    sourceFence: true,
-    flushTarget: false,
-    allowNonempty: false,
-    assumeYes: false,
-    runDir: join(dir, 'run'),
-    resumes: null,
-    commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
-    forwardPublish: false,
-    spoolMemoryBytes: 8 << 20,
-    spoolLimitBytes: Number.POSITIVE_INFINITY,
-    ...more,
-  };
-  const at = (server: DemoServer): Endpoint => ({
-    host: '127.0.0.1',
-    port: server.port,
-    username: null,
-    password: null,
-    tls: null,
-  });
-  const pair = { name: 'cart', source: at(source), target: at(target) };
-  const events: MigrationEvent[] = [];
-  const ports = { emit: (event: MigrationEvent) => void events.push(event), phaseChanged: () => {} };
-  const migration = new Migration(pair, options, ports, null);
-  await migration.check();
-  const folder = await RunFolder.create(options.runDir, 'test', [pair], options);
-  await migration.start(folder);
-  t.after(async () => {
-    target.process.kill('SIGCONT');
-    await migration.stop('the test is over');
-    await folder.close();
-  });
-  await until(() => migration.phase === 'in-sync');
-  return { source, target, onSource, onTarget, migration, folder, events, acl };
-}
+import { inSync, rejection, type Scene, steps, write } from './migration-scene.ts';
 
 /** A target that takes nothing, and a write that it therefore cannot have. */
 async function stuck({ target, onSource }: Scene): Promise<void> {
@@ -87,32 +18,24 @@ async function stuck({ target, onSource }: Scene): Promise<void> {
   await onSource.call('INCR', 'counter');
 }
 
-async function rejection(promise: Promise<unknown>): Promise<CutoverError> {
-  const error = await promise.then(
-    () => assert.fail('did not reject'),
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof CutoverError, String(error));
-  return error;
+/** Writes on the source wait for what becomes of the cutover. */
+async function draining(scene: Scene): Promise<void> {
+  await until(() => steps(scene).includes('offset read'));
 }
-
-function steps({ events }: Scene): string[] {
-  return events.flatMap((event) => (event.event === 'step' ? [event.name] : []));
-}
-
-const write = (client: RespConnection): Promise<string> =>
-  client.call('SET', 'probe', '1').then((reply) => String(plain(reply)), String);
 
 test('a cutover that cannot drain is undone, and a later one succeeds', async (t) => {
   const scene = await inSync(t);
   const { source, target, onSource, onTarget, migration } = scene;
   await stuck(scene);
   const promotion = rejection(migration.promote());
-  await until(async () => /NOPERM/.test(await write(onSource)));
+  await draining(scene);
+  const waiting = write(onSource);
   const error = await promotion;
   assert.equal(error.code, 'cutover-timeout');
   assert.match(error.message, /0\.5 s \(\d+ bytes were left\)/);
-  assert.deepEqual(steps(scene), ['source fenced', 'source offset read', 'source writable again']);
+  assert.deepEqual(steps(scene), ['writes paused', 'offset read', 'fence lifted', 'writes go on']);
+  // what came while it was open whether the cutover succeeds has only waited
+  assert.equal(await waiting, 'OK');
   assert.equal(await write(onSource), 'OK');
   assert.deepEqual(plain(await onSource.call('ACL', 'LIST')), scene.acl[0]);
 
@@ -149,7 +72,7 @@ for (const [how, end, phase] of [
     const { target, onSource, onTarget, migration } = scene;
     await stuck(scene);
     const promotion = rejection(migration.promote());
-    await until(async () => /NOPERM/.test(await write(onSource)));
+    await draining(scene);
     const ended = end(migration);
     await promotion;
     assert.equal(await write(onSource), 'OK');
@@ -230,7 +153,7 @@ test('clients of the source: applications only, not us and not replicas', async 
   const shop = clients.find(({ name }) => name === 'shop');
   assert.deepEqual(
     { ...shop, addr: '', idleSeconds: 0 },
-    { addr: '', name: 'shop', user: 'default', lastCommand: 'set', idleSeconds: 0 },
+    { addr: '', name: 'shop', user: 'default', lastCommand: 'set', idleSeconds: 0, writing: true },
   );
   assert.ok(
     clients.every(

@@ -1,14 +1,18 @@
 /** The guards against real servers, one finding at a time. Needs redis-server >= 7.0. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { ServerSession } from '../../src/client/session.ts';
 import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
 import { PreflightError } from '../../src/core/errors.ts';
 import type { CheckResult } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
-import { type DemoServer, startServer } from '../../src/demo/server.ts';
+import { type DemoServer, freePort, startServer } from '../../src/demo/server.ts';
 import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
 import { until } from '../helpers/wait.ts';
+import { makeCertificates } from '../protocol/link-support.ts';
 
 const OPTIONS: RunOptions = {
   feed: 'auto',
@@ -16,6 +20,9 @@ const OPTIONS: RunOptions = {
   stopAtInSync: false,
   cutoverTimeoutMs: 10_000,
   sourceFence: true,
+  reverse: true,
+  hooks: { before: null, onCutover: null },
+  listen: { host: null, port: 0, advertise: null },
   flushTarget: false,
   allowNonempty: false,
   assumeYes: false,
@@ -130,7 +137,7 @@ describe('preflight', () => {
         [3, 2, 0],
       ],
     );
-    assert.equal(facts.feed, 'write');
+    assert.equal(facts.feed, 'attach');
     assert.deepEqual(facts.capabilities, {
       setPxat: true,
       restoreReplace: true,
@@ -249,7 +256,12 @@ describe('preflight', () => {
 
     await target.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-restore', '-acl');
     const writer = await open(targetServer, 'target', user);
-    assertFinding(await run({}, source, writer), 'target-fence', 'warn', /none: no right to use ACL/);
+    assertFinding(
+      await run({ feed: 'write' }, source, writer),
+      'target-fence',
+      'warn',
+      /none: no right to use ACL/,
+    );
     assertFinding(await run({}, source, writer), 'target-permissions', 'warn', /not checked/);
     await target.call('ACL', 'SETUSER', 'm', '+acl|dryrun', '+acl|whoami');
     assertFinding(await run({}, source, writer), 'target-permissions', 'refuse', /RESTORE/);
@@ -277,7 +289,8 @@ describe('preflight', () => {
     const sampled = async (): Promise<boolean> =>
       ((await source.info('keyspace')).keyspace[0]?.averageTtlMs ?? 0) > 0;
     await until(sampled, { what: 'the server to sample its times to live' });
-    assertFinding(await run({}), 'expiry', 'warn', /database 0 live for minutes only/);
+    assertFinding(await run({ feed: 'write' }), 'expiry', 'warn', /database 0 live for minutes only/);
+    assertFinding(await run({ feed: 'attach' }), 'expiry', 'ok', /a replica expires nothing/);
   });
 
   it('sees small output buffers, missing fences, functions and a source that no run may use', async () => {
@@ -293,7 +306,6 @@ describe('preflight', () => {
       "#!lua name=l\nredis.register_function('f', function() return 1 end)",
     );
     assertFinding(await run(), 'functions', 'ok', /1 libraries/);
-    assertFinding(await run({ feed: 'attach' }), 'feed', 'refuse', /not built/);
 
     await target.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
     await source.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
@@ -311,5 +323,118 @@ describe('preflight', () => {
     const node = await open(await serverWith('--cluster-enabled', 'yes'), 'target');
     assertFinding(await run({}, source, node), 'cluster', 'refuse', /target is in cluster mode/);
     assertFinding(await run({}, node, target), 'cluster', 'ok', /one shard/);
+  });
+
+  it('takes attach where it can, and says what speaks against it', async () => {
+    const attached = await run({ feed: 'attach' });
+    assertFinding(attached, 'feed', 'ok', /^attach: /);
+    assertFinding(attached, 'target-fence', 'ok', /replica/);
+    const asked = await run({ feed: 'write' });
+    assertFinding(asked, 'feed', 'ok', /^write: as asked for/);
+    assertFinding(asked, 'target-fence', 'ok', /ACL/);
+    assert.equal(asked.facts?.feed, 'write');
+    const kept = await run({ allowNonempty: true });
+    assertFinding(kept, 'feed', 'ok', /^write: .*--allow-nonempty/);
+    assert.equal(kept.facts?.feed, 'write');
+    assertFinding(await run({ feed: 'attach', allowNonempty: true }), 'feed', 'refuse', /--allow-nonempty/);
+
+    const few = await open(await serverWith('--databases', '2'), 'target');
+    assertFinding(await run({}, source, few), 'feed', 'ok', /^write: .*16 databases, the target 2/);
+    assertFinding(await run({}, few, target), 'feed', 'ok', /^attach: /);
+
+    const node = await open(await serverWith('--cluster-enabled', 'yes'), 'target');
+    assertFinding(await run({}, source, node), 'feed', 'ok', /^write: the target is in cluster mode/);
+    const managed = await open(await serverWith('--rename-command', 'REPLICAOF', ''), 'target');
+    assertFinding(await run({}, source, managed), 'feed', 'ok', /^write: .*let us run REPLICAOF/);
+  });
+
+  it('asks our rights on both sides before it takes attach', async () => {
+    const user = { name: 'm', password: 'p' };
+    await source.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-psync');
+    await target.call('ACL', 'SETUSER', 'm', 'on', '>p', '~*', '&*', '+@all', '-replicaof');
+    const reader = await open(sourceServer, 'source', user);
+    const writer = await open(targetServer, 'target', user);
+    assertFinding(await run({}, reader), 'feed', 'ok', /^write: the source does not let us run PSYNC/);
+    await source.call('ACL', 'SETUSER', 'm', '+psync', '-module');
+    assertFinding(await run({}, reader), 'feed', 'ok', /^write: the modules .* are not known \(NOPERM/);
+    await source.call('ACL', 'SETUSER', 'm', '+module', '-config');
+    assertFinding(await run({}, reader), 'feed', 'ok', /^write: a server does not tell how many databases/);
+    assertFinding(
+      await run({}, source, writer),
+      'feed',
+      'ok',
+      /^write: the target does not let us run REPLICAOF/,
+    );
+    await target.call('ACL', 'SETUSER', 'm', '+replicaof', '-config|set');
+    assertFinding(
+      await run({}, source, writer),
+      'feed',
+      'ok',
+      /^write: the target does not let us run CONFIG/,
+    );
+    await target.call('ACL', 'SETUSER', 'm', '+config|set', '-config|get');
+    assertFinding(await run({}, source, writer), 'feed', 'ok', /^write: .*CONFIG GET \(NOPERM/);
+    await target.call('ACL', 'SETUSER', 'm', '+config|get');
+    assertFinding(await run({}, source, writer), 'feed', 'ok', /^attach: /);
+    await source.call('ACL', 'DELUSER', 'm');
+    await target.call('ACL', 'DELUSER', 'm');
+  });
+
+  it('attaches a target that wants TLS of its master only where there is a certificate to show', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-preflight-tls-'));
+    more.push({ close: async () => rmSync(dir, { recursive: true }) });
+    makeCertificates(dir);
+    const path = (name: string): string => join(dir, name);
+    const file = (name: string): Buffer => readFileSync(path(name));
+    const port = await freePort();
+    const files = ['--tls-cert-file', path('server.crt'), '--tls-key-file', path('server.key')];
+    const authority = ['--tls-ca-cert-file', path('ca.crt'), '--tls-auth-clients', 'no'];
+    const server = await serverWith('--tls-port', String(port), ...files, ...authority);
+    const openTls = async (own: { cert: Buffer; key: Buffer } | null) => {
+      const tls = {
+        ca: file('ca.crt'),
+        cert: own?.cert ?? null,
+        key: own?.key ?? null,
+        sni: null,
+        insecure: false,
+      };
+      const endpoint = { ...endpointOf(server), host: 'localhost', port, tls };
+      const session = await ServerSession.open(endpoint, 'target', { connectTimeoutMs: 3000 });
+      more.push(session);
+      return session;
+    };
+    const without = await openTls(null);
+    assertFinding(await run({}, source, without), 'feed', 'ok', /^attach: /);
+    await without.call('CONFIG', 'SET', 'tls-replication', 'yes');
+    assertFinding(await run({}, source, without), 'feed', 'ok', /^write: .*TLS to its master/);
+    assertFinding(await run({}, source, await open(server, 'target')), 'feed', 'ok', /^write: .*TLS/);
+    const own = await openTls({ cert: file('server.crt'), key: file('server.key') });
+    assertFinding(await run({}, source, own), 'feed', 'ok', /^attach: /);
+  });
+
+  it('keeps the feed of a run that is gone on with, and knows what it made of the target', async () => {
+    const replica = await open(
+      await serverWith('--replicaof', '127.0.0.1', String(sourceServer.port)),
+      'target',
+    );
+    await source.call('SET', 'k', 'v');
+    await source.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
+    await until(async () => (await replica.call('EXISTS', 'redis-cutover:lease')) === 1);
+    const resumed = await preflight(source, replica, { ...OPTIONS, resumes: 'own' }, 'attach');
+    for (const name of ['same-server', 'lease', 'target-role', 'target-empty', 'target-permissions']) {
+      assertFinding(resumed, name, 'ok', /./);
+    }
+    assertFinding(resumed, 'feed', 'ok', /^attach: as the run began/);
+    assert.equal(resumed.facts?.feed, 'attach');
+
+    // a target that is a master again may be another run's by now
+    await replica.call('REPLICAOF', 'NO', 'ONE');
+    const taken = await preflight(source, replica, { ...OPTIONS, resumes: 'own' }, 'attach');
+    assertFinding(taken, 'lease', 'refuse', /run other/);
+    assertFinding(taken, 'target-empty', 'ok', /copy of this run/);
+
+    const written = await preflight(source, target, { ...OPTIONS, resumes: 'own' }, 'write');
+    assertFinding(written, 'feed', 'ok', /^write: as the run began/);
+    assert.equal(written.facts?.feed, 'write');
   });
 });

@@ -40,13 +40,17 @@ async function makePair(t: TestContext): Promise<Pair> {
 }
 
 /** Starts `redis-cutover migrate` for the pairs and waits until it asks for s. */
-async function startMigrate(t: TestContext, pairs: readonly Pair[]): Promise<Terminal> {
+async function startMigrate(
+  t: TestContext,
+  pairs: readonly Pair[],
+  feed: 'attach' | 'write' = 'write',
+): Promise<Terminal> {
   const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-session-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const words = [
     ...['--src', ...pairs.map(({ source }) => source.uri)],
     ...['--dst', ...pairs.map(({ target }) => target.uri)],
-    ...['--run-dir', join(folder, 'run')],
+    ...['--run-dir', join(folder, 'run'), '--feed', feed],
   ];
   // a file: the shell would echo a command of several lines
   const script = join(folder, 'migrate');
@@ -114,6 +118,9 @@ test('two pairs: s, l, e, m with a wrong name and with the right one', terminalO
   assert.match(terminal.screen(), /^After a crash or a quit:\n {2}redis-cutover resume \//m);
 
   terminal.keys('e');
+  await terminal.shown(/Type "enable writes 2" to go on[\s\S]*means no\.\n> ?$/m);
+  terminal.type('enable writes 2');
+  terminal.keys('Enter');
   await terminal.shown(/^The targets take writes now[\s\S]*^\[m\] make masters/m);
   for (const { target } of pairs) assert.match(terminal.visible(), new RegExp(`:${target.port} +writable`));
   assert.equal(await writeError(pairs[0].onTarget), null);
@@ -134,6 +141,8 @@ test('two pairs: s, l, e, m with a wrong name and with the right one', terminalO
   await terminal.shown(/Nothing was changed[\s\S]*Type "promote 2" to go on[\s\S]*\n> ?$/m);
   terminal.type('promote 2');
   terminal.keys('Enter');
+  await terminal.shown(/^Promoted: [\s\S]*\[b\] roll back {2}\[f\] finish/m);
+  terminal.keys('f');
   const end = await terminal.shown(/^promoted \(exit code 0: done\)\ncode 0$/m);
   for (const { source } of pairs) {
     const name = `127.0.0.1:${source.port}`;
@@ -181,3 +190,34 @@ test('Ctrl-C: exit 130, the target given back, the terminal restored', terminalO
   await terminal.assertRestored();
   await assertGivenBack(pair, sourceAcl, targetAcl);
 });
+
+async function confirm(terminal: Terminal, words: string): Promise<void> {
+  await terminal.shown(new RegExp(`Type "${words}" to go on\\n.*means no\\.\\n> ?$`, 'm'));
+  terminal.type(words);
+  terminal.keys('Enter');
+}
+
+for (const feed of ['attach', 'write'] as const) {
+  test(`${feed}: c keeps the way back, b goes it, and nothing is lost`, terminalOptions, async (t) => {
+    const pair = await makePair(t);
+    const name = `127.0.0.1:${pair.source.port}`;
+    const terminal = await startMigrate(t, [pair], feed);
+    await inSync(terminal);
+    terminal.keys('c');
+    await confirm(terminal, name);
+    await terminal.shown(
+      /^Promoted: point the applications[\s\S]*^\[l\] clients.*\[b\] roll back {2}\[f\] finish/m,
+    );
+    // asked for before and after
+    assert.equal(terminal.screen().match(/^\d clients? on 127\.0\.0\.1:\d+'s source/gm)?.length, 2);
+    assert.match((await writeError(pair.onSource)) ?? '', feed === 'attach' ? /^READONLY/ : /^NOPERM/);
+    await pair.onTarget.call('SET', 'behind:the:cutover', 'written');
+    terminal.keys('b');
+    await confirm(terminal, name);
+    const end = await terminal.shown(/^code \d+$/m);
+    assert.match(end, /^rolled-back \(exit code 6: cancelled or rolled back\)\ncode 6$/m);
+    await terminal.assertRestored();
+    assert.equal(String(await pair.onSource.call('GET', 'behind:the:cutover')), 'written');
+    assert.equal(await writeError(pair.onSource), null);
+  });
+}

@@ -7,14 +7,16 @@ import type { TestContext } from 'node:test';
 import { compareServers, digest } from '../../src/demo/compare.ts';
 import { RespConnection } from '../../src/resp/connection.ts';
 import { type CliEvent, type CliOptions, type CliRun, runCli } from '../helpers/cli.ts';
-import { infoField, plain } from '../helpers/client.ts';
-import type { Cleanup } from '../helpers/server.ts';
-import { until } from '../helpers/wait.ts';
+import { ANSWER_MS, infoField, plain } from '../helpers/client.ts';
+import { atEnd, type Cleanup } from '../helpers/server.ts';
+import { until, within } from '../helpers/wait.ts';
+
+const COMPARE_MS = 120_000;
 
 /** A path that does not exist yet, in a folder that goes with the test. */
 export function newRunDir(t: Cleanup): string {
   const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  atEnd(t, () => rmSync(folder, { recursive: true, force: true }));
   return join(folder, 'run');
 }
 
@@ -52,15 +54,20 @@ export function firstPair(summary: CliEvent): Readonly<Record<string, unknown>> 
 
 /** Every key, value, expiry and function; and DEBUG DIGEST where both servers are of one release. */
 export async function assertEqualServers(source: number, target: number, digests = true): Promise<void> {
-  const { different, missing, extra, first } = await compareServers(source, target);
+  const { different, missing, extra, first } = await within(
+    compareServers(source, target),
+    COMPARE_MS,
+    'the comparison of the two servers',
+  );
   assert.deepEqual({ different, missing, extra }, { different: 0, missing: 0, extra: 0 }, first ?? '');
   if (digests) assert.equal(await digest(target), await digest(source));
 }
 
+/** A connection for `work`, which is given 60 s: no command of a test takes as long. */
 export async function withClient<T>(port: number, work: (client: RespConnection) => Promise<T>): Promise<T> {
-  const client = await RespConnection.connect(port);
+  const client = await within(RespConnection.connect(port), ANSWER_MS, `a connection to port ${port}`);
   try {
-    return await work(client);
+    return await within(work(client), ANSWER_MS, `the answers of the server on port ${port}`);
   } finally {
     client.close();
   }

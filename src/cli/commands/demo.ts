@@ -14,7 +14,8 @@ export const demoCommand: Command = {
   async run(raw) {
     const around = surroundings(raw);
     const cutover = around.terminal && !raw.json ? 'ask' : 'auto';
-    const options = resolveRunOptions({ ...raw, feed: 'write', cutover }, around);
+    // the demo ends with its cutover and compares both servers: nobody is left to write to the new one
+    const options = resolveRunOptions({ ...raw, feed: 'write', reverse: false, cutover }, around);
     const keys = resolveDemoKeys(raw);
     return inSession(raw, options.cutover, (io) => runDemo(keys, options, io));
   },

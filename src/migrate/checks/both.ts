@@ -4,7 +4,7 @@ import type { ServerSession } from '../../client/session.ts';
 import { printable } from '../../core/text.ts';
 import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
 import { leaseHeldError, readLease, sourceIsTarget } from '../../target/write/lease.ts';
-import { ask, type Check, ok, refuse, unknown, warn } from './context.ts';
+import { ask, type Check, type CheckContext, ok, refuse, unknown, warn } from './context.ts';
 
 /** Clocks further apart than this make keys expire at the wrong time. */
 const CLOCK_TOLERANCE_SECONDS = 2;
@@ -26,7 +26,7 @@ export const versions: Check = ({ sourceInfo, targetInfo }) => {
 };
 
 /** The same process on both sides, also behind an alias or a proxy, or a source that is fed by the target. */
-export const sameServer: Check = ({ sourceInfo, targetInfo }) => {
+export const sameServer: Check = ({ sourceInfo, targetInfo, resumesFeed }) => {
   const name = 'same-server';
   const hint = 'look at the addresses: both lead to the same data';
   const sameHistory = sourceInfo.masterReplid !== null && sourceInfo.masterReplid === targetInfo.masterReplid;
@@ -39,6 +39,8 @@ export const sameServer: Check = ({ sourceInfo, targetInfo }) => {
       ? refuse(name, 'source and target are one server (same run_id)', hint)
       : ok(name, 'two different servers');
   }
+  if (sameHistory && resumesFeed === 'attach')
+    return ok(name, 'checked when the run began (run_id is hidden)');
   if (sameHistory) return refuse(name, 'source and target have one replication history', hint);
   return sourceInfo.masterReplid !== null && targetInfo.masterReplid !== null
     ? ok(name, 'two different servers (by replid; run_id is hidden)')
@@ -89,7 +91,11 @@ export const clock: Check = async ({ source, target }) => {
       );
 };
 
-export const lease: Check = async ({ target, options }) => {
+export const lease: Check = async ({ target, targetInfo, options, resumesFeed }) => {
+  // what a replica holds, a lease too, it has from its master
+  if (resumesFeed === 'attach' && targetInfo.role === 'replica') {
+    return ok('lease', 'the target is a replica: no other run writes to it');
+  }
   const holder = await readLease(target).catch(replyErrorAsValue);
   if (holder instanceof ReplyError) return unknown('lease', 'whether another run feeds the target', holder);
   if (holder === null || holder.runId === options.resumes)
@@ -116,17 +122,13 @@ export const sourceAsTarget: Check = async ({ source }) => {
 };
 
 /** What the source has loaded and the target has not: values of those types would be refused one by one. */
-export const modules: Check = async ({ source, target, sourceInfo }) => {
+export const modules: Check = async (context) => {
   const name = 'modules';
-  if (!sourceInfo.atLeast(4, 0)) return ok(name, 'none: the source is older than modules');
-  const wanted = await moduleNames(source);
-  if (wanted instanceof ReplyError) return unknown(name, 'the modules of the source', wanted);
-  if (wanted.length === 0) return ok(name, 'none');
-  const present = await moduleNames(target);
-  if (present instanceof ReplyError) return unknown(name, 'the modules of the target', present);
-  const missing = wanted.filter((module) => !present.includes(module));
+  if (!context.sourceInfo.atLeast(4, 0)) return ok(name, 'none: the source is older than modules');
+  const missing = await missingModules(context);
+  if (missing instanceof ReplyError) return unknown(name, 'the modules of the two servers', missing);
   return missing.length === 0
-    ? ok(name, wanted.join(', '))
+    ? ok(name, 'the target has all that the source has')
     : warn(
         name,
         `not on the target: ${missing.join(', ')}; a value of such a module stops the run`,
@@ -158,6 +160,20 @@ async function clockDifference(session: ServerSession): Promise<number | ReplyEr
   const ours = (before + Date.now()) / 2;
   const [seconds, micros] = Array.isArray(reply) ? reply : [];
   return Number(seconds) + Number(micros) / 1e6 - ours / 1000;
+}
+
+/**
+ * Names of the modules (Redis >= 4.0) that the source has loaded and the target has not, fit to be shown; the error
+ * reply where a server does not tell.
+ */
+export async function missingModules({
+  source,
+  target,
+}: Pick<CheckContext, 'source' | 'target'>): Promise<string[] | ReplyError> {
+  const wanted = await moduleNames(source);
+  if (wanted instanceof ReplyError || wanted.length === 0) return wanted;
+  const present = await moduleNames(target);
+  return present instanceof ReplyError ? present : wanted.filter((module) => !present.includes(module));
 }
 
 async function moduleNames(session: ServerSession): Promise<string[] | ReplyError> {

@@ -6,6 +6,9 @@ import type { CheckResult } from '../../core/events.ts';
 import type { RunOptions } from '../../core/options.ts';
 import type { FenceMeans } from '../../target/write/fence.ts';
 
+/** How the target gets its data: as our replica, or by an ordinary client that writes to it. */
+export type Feed = 'attach' | 'write';
+
 export interface CheckContext {
   readonly source: ServerSession;
   readonly target: ServerSession;
@@ -14,6 +17,10 @@ export interface CheckContext {
   readonly sourceFence: FenceMeans;
   readonly targetFence: FenceMeans;
   readonly options: RunOptions;
+  /** The feed of the run that is gone on with; null: a new run. */
+  readonly resumesFeed: Feed | null;
+  /** What checks/feed.ts has chosen. */
+  readonly feed: Feed;
 }
 
 /** One guard: reads, changes nothing. What it cannot find out is a `warn`, never an `ok`. */

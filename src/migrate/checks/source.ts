@@ -142,8 +142,10 @@ const SHORT_TTL_MS = 10 * 60_000;
  * The target expires by its own clock: a key that runs out there while it is still being synced is gone, also where
  * the source renewed it meanwhile and the renewal is still on its way (design.md, expiry while syncing).
  */
-export const expiry: Check = ({ sourceInfo }) => {
+export const expiry: Check = ({ sourceInfo, feed }) => {
   const name = 'expiry';
+  if (feed === 'attach')
+    return ok(name, 'a replica expires nothing by itself: the source does it for the target');
   const short = sourceInfo.keyspace.filter(
     ({ averageTtlMs }) => averageTtlMs !== null && averageTtlMs < SHORT_TTL_MS,
   );

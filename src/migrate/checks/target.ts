@@ -34,14 +34,17 @@ const NEEDED: readonly (readonly [string, ...string[]])[] = [
   ['EXEC'],
 ];
 
-export const targetRole: Check = ({ targetInfo }) =>
-  targetInfo.role === 'master'
-    ? ok('target-role', 'master')
+export const targetRole: Check = ({ targetInfo, resumesFeed }) => {
+  const name = 'target-role';
+  if (targetInfo.role === 'master') return ok(name, 'master');
+  return resumesFeed === 'attach'
+    ? ok(name, 'a replica, as this run made it')
     : refuse(
-        'target-role',
+        name,
         'the target is a replica: it takes no writes, or loses them when it is promoted',
         'give its master, or make it one first: REPLICAOF NO ONE',
       );
+};
 
 export const targetLoading: Check = ({ targetInfo }) =>
   targetInfo.loading
@@ -52,8 +55,9 @@ export const targetLoading: Check = ({ targetInfo }) =>
       )
     : ok('target-loading', 'the target is ready');
 
-export const targetEmpty: Check = async ({ target, targetInfo, options }) => {
+export const targetEmpty: Check = async ({ target, targetInfo, options, resumesFeed }) => {
   const name = 'target-empty';
+  if (resumesFeed === 'attach') return ok(name, 'what the target holds is the copy of this run');
   const own = await countOwnKeys(target);
   if (own instanceof ReplyError) return unknown(name, 'the keys of the target', own);
   const keys = targetInfo.keyspace.reduce((sum, entry) => sum + entry.keys, 0) - own;
@@ -186,14 +190,17 @@ export const targetPermissions: Check = async ({ target, targetInfo, targetFence
   );
 };
 
-export const targetFenceCheck: Check = ({ targetFence }) =>
-  targetFence.kind === 'acl'
-    ? ok('target-fence', 'by ACL: other users lose write commands until e')
+export const targetFenceCheck: Check = ({ targetFence, feed }) => {
+  const name = 'target-fence';
+  if (feed === 'attach') return ok(name, 'a replica is read-only until e');
+  return targetFence.kind === 'acl'
+    ? ok(name, 'by ACL: other users lose write commands until e')
     : warn(
-        'target-fence',
+        name,
         `none${targetFence.kind === 'none' ? `: ${targetFence.reason}` : ''}; the target takes writes of other clients while it is being filled`,
         'keep applications off the target until the cutover',
       );
+};
 
 async function maxmemory({ target, targetInfo }: CheckContext): Promise<number | ReplyError | null> {
   if (targetInfo.maxmemory !== null) return targetInfo.maxmemory;

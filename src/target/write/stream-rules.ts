@@ -77,7 +77,8 @@ function hash(buf: Buffer, start: number, end: number): number {
   return value % TABLE_SIZE;
 }
 
-function sameName(name: Buffer, buf: Buffer, start: number, end: number): boolean {
+/** Whether the name at buf[start..end) is `name`, in any case. */
+export function sameName(name: Buffer, buf: Buffer, start: number, end: number): boolean {
   if (name.length !== end - start) return false;
   for (let i = 0; i < name.length; i++) if ((buf[start + i]! | 0x20) !== (name[i]! | 0x20)) return false;
   return true;

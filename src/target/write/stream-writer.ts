@@ -1,11 +1,12 @@
 /**
  * Replays the source's stream on the target, exactly once. Commands go in batches
  *
- *     MULTI   [SELECT db]   <commands as they came>   SELECT 0   HMSET checkpoint …   EXEC
+ *     MULTI   [mark]   [SELECT db]   <commands as they came>   SELECT 0   HMSET checkpoint …   EXEC
  *
  * so that data and position change together. Transactions of the source are merged whole into a batch. While one
  * batch executes, the next is already queued on the target, but its EXEC is held back until the first has
  * succeeded: order is kept whatever fails. Runs of commands are copied as bytes, arguments are not touched.
+ * The mark tells a reader of the target's own stream that the batch is ours: own-writes.ts, for the way back.
  *
  * Like the RDB reader it is shown the bytes at `position` and moves on; after a failure attach() begins again at
  * the last applied position.
@@ -17,8 +18,9 @@ import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
 import { LEASE_KEY } from './lease.ts';
+import { batchMark, type OwnWrites } from './own-writes.ts';
 import { judgeExec, type ReplyVerdict } from './reply-policy.ts';
-import { type ActionTable, absoluteExpiry, rewriteCommand } from './stream-rules.ts';
+import { type ActionTable, absoluteExpiry, rewriteCommand, type StreamAction } from './stream-rules.ts';
 
 /** A batch is closed at this size; other clients of the target wait for one batch at most. */
 const BATCH_BYTES = 256 * 1024;
@@ -51,6 +53,10 @@ export interface StreamSettings {
   readonly forwardPublish: boolean;
   readonly run: string;
   readonly receivedAt: (position: number) => number;
+  /** Each batch begins with batchMark(); left out: not. See StreamWriter.marksBatches. */
+  readonly markBatches?: boolean;
+  /** The source is fed by us, too: what of its stream is our own stays out. Left out or null: everything counts. */
+  readonly leaveOut?: OwnWrites | null;
 }
 
 interface Batch {
@@ -61,6 +67,8 @@ interface Batch {
   commands: number;
   queueError: { readonly line: string; readonly position: number } | null;
   endPosition: number;
+  /** Database selected in the source's stream at `endPosition`. */
+  endDb: number;
   closed: boolean;
 }
 
@@ -68,6 +76,8 @@ interface Batch {
 interface Passing {
   readonly start: number;
   readonly name: string;
+  /** Only passed over: nothing of it goes to the target. */
+  readonly leftOut: boolean;
   readonly relativeTtl: boolean;
   readonly argumentCount: number;
   index: number;
@@ -83,6 +93,8 @@ const EXEC_COMMAND = ascii('*1\r\n$4\r\nEXEC\r\n');
 export class StreamWriter {
   readonly #settings: StreamSettings;
   readonly #listener: StreamListener;
+  readonly #leaveOut: OwnWrites | null;
+  #marksBatches: boolean;
   #connection: TargetConnection | null = null;
   #replid = '';
   /** Replication offset = position + shift - newlines before the position. */
@@ -101,6 +113,7 @@ export class StreamWriter {
   #held = false;
   /** Position up to which a checkpoint is on the target. */
   #checkpointed = 0;
+  #checkpointedDb = 0;
   #applied = 0;
   #commands = 0;
 
@@ -110,6 +123,13 @@ export class StreamWriter {
   constructor(settings: StreamSettings, listener: StreamListener) {
     this.#settings = settings;
     this.#listener = listener;
+    this.#leaveOut = settings.leaveOut ?? null;
+    this.#marksBatches = settings.markBatches ?? false;
+  }
+
+  /** Whether batches begin with batchMark(); counts from the next batch that is opened. */
+  set marksBatches(on: boolean) {
+    this.#marksBatches = on;
   }
 
   /** Commands sent to the target since the start, retries counted again. */
@@ -126,9 +146,15 @@ export class StreamWriter {
     return this.#checkpointed;
   }
 
+  /** Database selected in the source's stream at `checkpointed`. */
+  get checkpointedDb(): number {
+    return this.#checkpointedDb;
+  }
+
   /**
    * Begins, or begins again, at `position`, whose offset in the history `replid` is `offset`. Without a connection
-   * only the place is taken: consume() must wait until there is one.
+   * only the place is taken: consume() must wait until there is one. With `leaveOut` positions must go on from those
+   * before: a full copy needs a writer of its own.
    */
   attach(
     connection: TargetConnection | null,
@@ -146,7 +172,9 @@ export class StreamWriter {
     this.#batches = [];
     this.#held = false;
     this.#checkpointed = position;
+    this.#checkpointedDb = place.db;
     this.#applied = position;
+    this.#leaveOut?.beginAt(position);
     this.position = position;
     this.want = 1;
   }
@@ -168,6 +196,7 @@ export class StreamWriter {
 
   /** Looks at `view`, the bytes from `position` on; true where it came on. */
   consume(view: Buffer): boolean {
+    const leaveOut = this.#leaveOut;
     const base = this.position;
     const end = view.length;
     let pos = 0;
@@ -199,6 +228,12 @@ export class StreamWriter {
         continue;
       }
       const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
+      if (leaveOut !== null && this.#isLeftOut(leaveOut, action, view, pos, next, base)) {
+        this.#copyRun(view, run, pos);
+        pos = next;
+        run = next;
+        continue;
+      }
       if (action === 'pass' && !frame.inline) {
         if (this.#targetDb !== this.#db || this.#openBatch === null) {
           this.#copyRun(view, run, pos);
@@ -281,6 +316,7 @@ export class StreamWriter {
     }
     this.#batches.shift();
     this.#checkpointed = batch.endPosition;
+    this.#checkpointedDb = batch.endDb;
     const passed = this.#newlines.filter((at) => at < batch.endPosition).length;
     this.#newlines.splice(0, passed);
     this.#shift -= passed;
@@ -336,12 +372,18 @@ export class StreamWriter {
         commands: 0,
         queueError: null,
         endPosition: position,
+        endDb: this.#db,
         closed: false,
       };
       this.#batches.push(batch);
       this.#live.expect(OURS);
       this.#out.raw(MULTI, 0, MULTI.length);
       this.#targetDb = -1;
+      if (this.#marksBatches) {
+        this.#send(OURS, 'SELECT', 0);
+        this.#send(OURS, ...batchMark(this.#settings.run));
+        this.#targetDb = 0;
+      }
     }
     if (this.#targetDb !== this.#db) {
       this.#send(OURS, 'SELECT', this.#db);
@@ -388,6 +430,7 @@ export class StreamWriter {
     };
     this.#send(OURS, 'HMSET', CHECKPOINT_KEY, ...checkpointFields(checkpoint));
     batch.endPosition = position;
+    batch.endDb = this.#db;
     batch.closed = true;
     if (this.#batches.length === 1) {
       this.#execute();
@@ -412,13 +455,22 @@ export class StreamWriter {
 
   // ---- commands that do not simply pass ------------------------------------------------------------------
 
-  #special(
-    action: ReturnType<ActionTable['of']>,
+  /** True for a command that is one of our own writes: it is counted, and goes nowhere. */
+  #isLeftOut(
+    leaveOut: OwnWrites,
+    action: StreamAction,
     view: Buffer,
     pos: number,
     next: number,
     base: number,
-  ): void {
+  ): boolean {
+    const verdict = leaveOut.judge(action, view, pos, next, base + next);
+    // before the mark the stream's database may have been unknown
+    if (verdict === 'opened') this.#db = 0;
+    return verdict !== 'pass';
+  }
+
+  #special(action: StreamAction, view: Buffer, pos: number, next: number, base: number): void {
     const at = base + pos;
     switch (action) {
       case 'consume':
@@ -493,10 +545,12 @@ export class StreamWriter {
     if (frame.inline || frame.nameEnd > end) return false;
     const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
     if (action !== 'pass' && action !== 'relative-ttl') return false;
+    const leftOut = this.#leaveOut !== null && this.#leaveOut.judgeBig() !== 'pass';
     this.#passing = {
       start: base + pos,
       name: view.toString('latin1', frame.nameStart, frame.nameEnd),
-      relativeTtl: action === 'relative-ttl',
+      leftOut,
+      relativeTtl: action === 'relative-ttl' && !leftOut,
       argumentCount: frame.argumentCount,
       index: -1,
       bodyLeft: 0,
@@ -511,16 +565,18 @@ export class StreamWriter {
     let pos = from;
     if (passing.index < 0) {
       const headEnd = view.indexOf(10, pos) + 1;
-      this.#prepare(passing.start);
-      this.#expectCommand(passing.start);
-      this.#out.raw(view, pos, headEnd);
+      if (!passing.leftOut) {
+        this.#prepare(passing.start);
+        this.#expectCommand(passing.start);
+        this.#out.raw(view, pos, headEnd);
+      }
       pos = headEnd;
       passing.index = 0;
     }
     while (pos < end) {
       if (passing.bodyLeft > 0) {
         const piece = Math.min(passing.bodyLeft, end - pos);
-        this.#out.raw(view, pos, pos + piece);
+        if (!passing.leftOut) this.#out.raw(view, pos, pos + piece);
         passing.bodyLeft -= piece;
         pos += piece;
         if (passing.bodyLeft > 0) return pos;
@@ -535,7 +591,7 @@ export class StreamWriter {
           if (isKey) passing.key = Buffer.from(view.subarray(body, body + length));
           if (isWord) passing.words[passing.index] = view.toString('latin1', body, body + length);
         }
-        this.#out.raw(view, pos, body);
+        if (!passing.leftOut) this.#out.raw(view, pos, body);
         passing.bodyLeft = length + 2;
         passing.index++;
         pos = body;

@@ -43,6 +43,9 @@ test('defaults', () => {
     stopAtInSync: false,
     cutoverTimeoutMs: 10_000,
     sourceFence: true,
+    reverse: true,
+    hooks: { before: null, onCutover: null },
+    listen: { host: null, port: 0, advertise: null },
     flushTarget: false,
     allowNonempty: false,
     assumeYes: false,
@@ -70,10 +73,15 @@ test('cutover asks on a terminal only, and with --json only when told to', () =>
 test('given values', () => {
   const options = resolveRunOptions(
     {
-      feed: 'write',
+      feed: 'attach',
       stopAt: 'in-sync',
       cutoverTimeout: '2.5',
       sourceFence: false,
+      reverse: false,
+      beforeCutover: './ready.sh "$REDIS_CUTOVER_PAIR"',
+      onCutover: 'dns.sh',
+      listen: '[::1]:7000',
+      advertise: 'Here.example.com',
       flushTarget: true,
       runDir: 'run',
       psyncCommand: 'aws_psync',
@@ -82,7 +90,10 @@ test('given values', () => {
     },
     around(),
   );
-  assert.equal(options.feed, 'write');
+  assert.equal(options.feed, 'attach');
+  assert.equal(options.reverse, false);
+  assert.deepEqual(options.hooks, { before: './ready.sh "$REDIS_CUTOVER_PAIR"', onCutover: 'dns.sh' });
+  assert.deepEqual(options.listen, { host: '::1', port: 7000, advertise: 'here.example.com' });
   assert.equal(options.stopAtInSync, true);
   assert.equal(options.cutoverTimeoutMs, 2500);
   assert.equal(options.sourceFence, false);
@@ -121,6 +132,49 @@ test('resume: the options of the run, with those that are given anew', () => {
   );
 });
 
+test('resume: hooks, listen and the way back of the run, unless they are given anew', () => {
+  const former = resolveRunOptions({ onCutover: 'dns.sh', listen: 'h:7000', advertise: 'there' }, around());
+  const run = {
+    runId: 'f00',
+    startedAt: '2026-01-09T03:04:05.000Z',
+    pairs: [],
+    options: { ...former, spoolLimitBytes: null },
+  };
+  const resumed = (raw: RawOptions) => resolveFormerOptions(run, '/run', raw, around());
+  assert.deepEqual(resumed({}), { ...former, runDir: '/run', resumes: 'f00' });
+  const changed = resumed({ beforeCutover: 'ready.sh', listen: ':0', reverse: false });
+  assert.deepEqual(changed.hooks, { before: 'ready.sh', onCutover: 'dns.sh' });
+  assert.deepEqual(changed.listen, { host: null, port: 0, advertise: 'there' });
+  assert.equal(changed.reverse, false);
+  assert.equal(resumed({ advertise: 'elsewhere' }).listen.advertise, 'elsewhere');
+});
+
+test('--listen: host and port, one of them, or a free port', () => {
+  const cases: [string, string | null, number][] = [
+    ['10.0.0.1:7000', '10.0.0.1', 7000],
+    ['host', 'host', 0],
+    ['host:0', 'host', 0],
+    [':7000', null, 7000],
+    ['[::1]', '::1', 0],
+    ['[fe80::1]:7000', 'fe80::1', 7000],
+  ];
+  for (const [listen, host, port] of cases) {
+    assert.deepEqual(resolveRunOptions({ listen }, around()).listen, { host, port, advertise: null }, listen);
+  }
+  const any = resolveRunOptions({ listen: '0.0.0.0', advertise: '[::1]' }, around());
+  assert.deepEqual(any.listen, { host: '0.0.0.0', port: 0, advertise: '::1' });
+});
+
+test('several pairs cannot share one port to listen on', async () => {
+  const pairs = { src: ['a', 'b'], dst: ['x', 'y'] };
+  await assert.rejects(
+    resolvePairs({ ...pairs, listen: 'h:7000' }, around()),
+    (error) => error instanceof UsageError && error.code === 'listen-shared' && error.hint !== '',
+  );
+  assert.equal((await resolvePairs({ ...pairs, listen: 'h:0' }, around())).length, 2);
+  assert.equal((await resolvePairs({ src: ['a'], dst: ['x'], listen: 'h:7000' }, around())).length, 1);
+});
+
 test('a bad value is named together with its flag', () => {
   const cases: [RawOptions, RegExp][] = [
     [{ feed: 'both' }, /--feed "both"/],
@@ -134,9 +188,17 @@ test('a bad value is named together with its flag', () => {
     [{ psyncCommand: 'a b' }, /--psync-command "a b"/],
     [{ replconfCommand: 'x\r\nFLUSHALL' }, /--replconf-command "x\\r\\nFLUSHALL"/],
     [{ flushTarget: true, allowNonempty: true }, /--flush-target and --allow-nonempty/],
-    [{ listen: 'h:1' }, /--listen is planned/],
-    [{ advertise: 'h' }, /--advertise is planned/],
-    [{ feed: 'attach' }, /--feed attach is planned/],
+    [{ listen: '' }, /--listen "" is no address/],
+    [{ listen: 'h:70000' }, /--listen "h:70000" is no address/],
+    [{ listen: '::1:7000' }, /--listen "::1:7000" is no address/],
+    [{ listen: '[h]:7000' }, /--listen "\[h\]" is no host name/],
+    [{ listen: 'a b' }, /--listen "a b" is no host name/],
+    [{ listen: '0.0.0.0:7000' }, /--listen 0\.0\.0\.0 means every address/],
+    [{ advertise: 'h:1' }, /--advertise "h:1" is no host name/],
+    [{ advertise: 'redis://h' }, /--advertise "redis:\/\/h" is no host name/],
+    [{ advertise: '[1.2.3.4]' }, /--advertise "\[1\.2\.3\.4\]" is no host name/],
+    [{ beforeCutover: ' ' }, /--before-cutover " " is no shell command/],
+    [{ onCutover: '' }, /--on-cutover "" is no shell command/],
   ];
   for (const [raw, message] of cases) {
     assert.throws(

@@ -1,6 +1,7 @@
 /** The throwaway server: it starts, answers, and leaves nothing behind. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { findServer } from '../../../src/demo/find-server.ts';
 import { atLeast, readRelease } from '../../../src/demo/release.ts';
@@ -51,6 +52,18 @@ test('a port that is taken is not mistaken for ours', async (t) => {
   await assert.rejects(startServer({ port: first.port }), { code: 'demo-server' });
   const client = await testClient(t, first.port);
   assert.equal(String(await client.call('PING')), 'PONG');
+});
+
+test('a port on which somebody else listens and says nothing is no server of ours, and is not waited for', async (t) => {
+  const sockets: Socket[] = [];
+  const silent = createServer((socket) => void sockets.push(socket));
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+  });
+  const { port } = silent.address() as AddressInfo;
+  await assert.rejects(startServer({ port }), { code: 'demo-server', message: /ended at once/ });
 });
 
 test('REDIS_SERVER must name a program', (t) => {

@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type CliRun, runCli } from '../../helpers/cli.ts';
+import { type CliOptions, type CliRun, runCli } from '../../helpers/cli.ts';
+import { until } from '../../helpers/wait.ts';
 
 const SCRIPT = `
 let input = '';
@@ -21,12 +22,12 @@ process.stdin.on('data', (text) => { input += text; }).on('end', () => {
 });
 `;
 
-function run(t: TestContext, arg: string): CliRun {
+function run(t: TestContext, arg: string, options: CliOptions = {}): CliRun {
   const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-test-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const script = join(folder, 'script.cjs');
   writeFileSync(script, SCRIPT);
-  return runCli([arg], { script, t, stdin: 'typed', env: { FROM_TEST: 'yes' } });
+  return runCli([arg], { script, t, stdin: 'typed', env: { FROM_TEST: 'yes' }, ...options });
 }
 
 test('events, output, environment, input and exit code', async (t) => {
@@ -51,3 +52,17 @@ test('a program that stays: time limit, memory, signal', async (t) => {
   cli.kill();
   assert.equal(await cli.exit, 3);
 });
+
+test('a program that does not end is killed, and what it has said is shown', async (t) => {
+  const cli = run(t, 'stay', { exitTimeoutMs: 2_000 });
+  await assert.rejects(cli.exit, /not within 2000 ms: the end of the program[\s\S]*no json[\s\S]*env yes/);
+  await until(() => !isAlive(cli.pid));
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}

@@ -41,3 +41,28 @@ it('keeps values with an equals sign, IPv6, and makes odd bytes harmless', () =>
 it('nothing is nothing', () => {
   for (const text of ['', '\n', '\r\n']) assert.deepEqual(parseClientList(text), []);
 });
+
+it('what a hostile or a cut line says stays text', () => {
+  const parsed = parseClientList(
+    [
+      LINE_70.replace('cmd=client|list', 'cmd=\u202eset\x07').replace('idle=3', 'idle=Infinity'),
+      LINE_70.replace('idle=3', 'idle=-1').replace('user=app', `user=${'u'.repeat(500)}`),
+      '__proto__=1 constructor=2',
+      '=== = ==',
+    ].join('\n'),
+  );
+  assert.equal(parsed.length, 4);
+  for (const client of parsed) {
+    assert.equal(client.idleSeconds, 0);
+    for (const text of [client.addr, client.name, client.user, client.lastCommand]) {
+      assert.ok(text.length <= 200);
+      assert.doesNotMatch(text, /[\x00-\x1f\u202e]/);
+    }
+  }
+  assert.equal(parsed[2]?.addr, '?');
+});
+
+it('keeps the longest address of a Unix socket whole: it is what CLIENT KILL takes', () => {
+  const path = `/${'p'.repeat(106)}:0`;
+  assert.equal(parseClientList(LINE_70.replace('10.0.0.1:51000', path))[0]?.addr, path);
+});

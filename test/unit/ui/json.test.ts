@@ -16,6 +16,8 @@ const SAMPLES: readonly { event: MigrationEvent; keys: readonly string[] }[] = [
     keys: [
       'pair',
       'phase',
+      'feed',
+      'wayBack',
       'snapshotBytes',
       'snapshotTotal',
       'keys',
@@ -39,8 +41,9 @@ const SAMPLES: readonly { event: MigrationEvent; keys: readonly string[] }[] = [
       user: 'u',
       lastCommand: 'get',
       idleSeconds: 1,
+      writing: true,
     },
-    keys: ['pair', 'addr', 'name', 'user', 'lastCommand', 'idleSeconds'],
+    keys: ['pair', 'addr', 'name', 'user', 'lastCommand', 'idleSeconds', 'writing'],
   },
   {
     event: { event: 'verify', pair: 'a', compared: 1, different: 0, missing: 0, extra: 0 },

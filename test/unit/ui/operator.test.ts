@@ -75,6 +75,26 @@ test('pasted text, arrows and terminal answers never act; a key that repeats doe
   operator.close();
 });
 
+test('each key of the cutover has its meaning', async () => {
+  const { keyboard, operator } = start();
+  for (const [key, command] of [
+    ['e', 'enable-writes'],
+    ['m', 'promote'],
+    ['c', 'cut-over'],
+    ['l', 'clients'],
+    ['k', 'kill'],
+    ['b', 'roll-back'],
+    ['f', 'finish'],
+    ['q', 'quit'],
+    ['?', 'help'],
+  ] as const) {
+    const next = operator.next([command]);
+    await keyboard.type(key);
+    assert.equal(await next, command);
+  }
+  operator.close();
+});
+
 test('the latest next() counts', async () => {
   const { keyboard, operator } = start();
   const got: string[] = [];
@@ -165,5 +185,20 @@ test('without a terminal nobody answers', async () => {
 
 test('the footer names the keys in a fixed order', () => {
   assert.equal(keysFooter(['quit', 'start']), '[s] start  [q] quit');
+  assert.equal(
+    keysFooter([
+      'quit',
+      'finish',
+      'kill',
+      'cut-over',
+      'enable-writes',
+      'roll-back',
+      'clients',
+      'promote',
+      'start',
+      'help',
+    ]),
+    '[s] start  [e] enable writes  [m] make masters  [c] cut over  [l] clients  [k] kill clients  [b] roll back  [f] finish  [q] quit  [?] help',
+  );
   assert.equal(keysFooter([]), '');
 });

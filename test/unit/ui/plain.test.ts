@@ -27,6 +27,7 @@ test('one line per state change, hints below errors, no escape reaches the log',
     user: 'app',
     lastCommand: 'set',
     idleSeconds: 3,
+    writing: true,
   });
   renderer.event({ event: 'note', message: 'x' });
   renderer.event({
@@ -45,7 +46,7 @@ test('one line per state change, hints below errors, no escape reaches the log',
     '  -> FLUSHALL',
     'a: 0.46 s  fenced: 2 users',
     'a: compared 1,234 keys: 1 different, 0 missing, 0 extra',
-    'a: client 10.0.0.9:5  user app  set 3.0 s ago',
+    'a: client 10.0.0.9:5  user app  set 3.0 s ago  writing',
     'x',
     'a: error: OOM\\r [target-oom]',
     '  -> raise maxmemory',
@@ -65,13 +66,41 @@ test('progress: one line per pair per 10 s, from events and frames alike, and no
   nowMs = 9_999;
   renderer.frame([pairSnapshot({ keys: 2 }), other], '');
   assert.deepEqual(out.lines(), [
-    '10.0.0.1:6379: snapshot: 52% of 588 MB, 1,600,000 keys, 61.0 MB/s, ETA 21 s',
-    'b: in-sync: lag 0 B 0 s, 0 commands/s',
+    '10.0.0.1:6379: snapshot (write): 52% of 588 MB, 1,600,000 keys, 61.0 MB/s, ETA 21 s',
+    'b: in-sync (write): lag 0 B 0 s, 0 commands/s',
   ]);
   nowMs = 10_000;
   renderer.frame([pairSnapshot({ keys: 3, divergences: 2, reason: 'slow' }), other], '');
   assert.deepEqual(out.lines().slice(2), [
-    '10.0.0.1:6379: snapshot: 52% of 588 MB, 3 keys, 61.0 MB/s, ETA 21 s, 2 commands refused by the target, slow',
+    '10.0.0.1:6379: snapshot (write): 52% of 588 MB, 3 keys, 61.0 MB/s, ETA 21 s, 2 commands refused by the target, slow',
+  ]);
+});
+
+test('behind the cutover the progress is the way back; without one there is nothing to say', () => {
+  const out = new Recorder();
+  let nowMs = 0;
+  const renderer = plainRenderer(out, () => nowMs);
+  const promoted = pairSnapshot({ phase: 'promoted', feed: 'attach' });
+  const wayBack = 'rollback lossless: the old source follows, 0 B behind\x1b[2J';
+  renderer.frame([promoted], '');
+  renderer.frame([{ ...promoted, wayBack }], '');
+  nowMs = 20_000;
+  renderer.frame([{ ...promoted, wayBack }], '');
+  assert.deepEqual(out.lines(), [
+    '10.0.0.1:6379: promoted (attach): rollback lossless: the old source follows, 0 B behind\\x1b[2J',
+  ]);
+});
+
+test('a pair that was rolled back is said to be, and what to do', () => {
+  const out = new Recorder();
+  const pairs = [
+    { pair: 'a', phase: 'rolled-back' as const, keys: 5, seconds: 1, writeOutageMs: 40, notes: [] },
+  ];
+  plainRenderer(out).event({ event: 'summary', outcome: 'rolled-back', exitCode: 6, pairs });
+  assert.deepEqual(out.lines(), [
+    'a: rolled-back, 5 keys, 1.0 s, writes stood still for 40 ms',
+    '    the source takes writes again, with all that the target took meanwhile: point the applications back at it',
+    'rolled-back (exit code 6: cancelled or rolled back)',
   ]);
 });
 

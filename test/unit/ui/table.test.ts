@@ -91,7 +91,7 @@ test('200 columns: everything in one line, the reason last', () => {
   );
   assert.match(
     lines[1] ?? '',
-    /^10\.0\.0\.1:6379 ==> 10\.0\.0\.2:6379 {2}snapshot +52% 306 MB +1,600,000 +61\.0 MB\/s +21 s +1 command refused by the target; a 2 GB key$/,
+    /^10\.0\.0\.1:6379 ==> 10\.0\.0\.2:6379 {2}snapshot +write +52% 306 MB +1,600,000 +61\.0 MB\/s +21 s +1 command refused by the target; a 2 GB key$/,
   );
 });
 
@@ -151,6 +151,23 @@ test('a reason that does not fit beside gets its own line where there is room', 
   assert.equal(lines[2], '  the source keeps the snapshot back until its fork is done');
   const failed = tableLines([{ ...pair, phase: 'failed' }], '', { columns: 80, rows: 24 }, noPaint);
   assert.match(failed[1] ?? '', /failed +the source keeps the snapsho/);
+});
+
+test('where there is room the feed is shown; the way back stands below a promoted pair', () => {
+  const wayBack = 'rollback lossless: the old source follows, 0 B behind';
+  const pair = pairSnapshot({ phase: 'promoted', feed: 'attach', wayBack });
+  const wide = tableLines([pair], '', { columns: 200, rows: 24 }, noPaint);
+  assert.match(wide[0] ?? '', /PHASE +FEED +SNAPSHOT/);
+  assert.match(
+    wide[1] ?? '',
+    /promoted +attach .* {2}rollback lossless: the old source follows, 0 B behind$/,
+  );
+  const narrow = tableLines([pair], '', { columns: 80, rows: 24 }, noPaint);
+  assert.doesNotMatch(narrow[1] ?? '', /attach/);
+  assert.equal(narrow[2], `  ${wayBack}`);
+  // before the preflight has decided it there is no feed
+  const early = tableLines([{ ...pair, feed: null }], '', { columns: 200, rows: 24 }, noPaint);
+  assert.doesNotMatch(early[1] ?? '', /null/);
 });
 
 test('the totals before the start', () => {

@@ -1,0 +1,325 @@
+/**
+ * What the operator's keys do to the pairs of a session: which of them act now, what is shown and asked before, and
+ * the work itself, pair after pair. session.ts waits for the keys and decides when the session is over.
+ */
+import { addressOf, type PairSpec } from '../core/endpoint.ts';
+import { assertNever, type CutoverError, toCutoverError } from '../core/errors.ts';
+import type { ClientInfo } from '../core/events.ts';
+import type { RunOptions } from '../core/options.ts';
+import { isOver, type Phase } from '../core/phase.ts';
+import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
+import { printable } from '../core/text.ts';
+
+/** What the keys need of a pair; Migration has it. */
+export interface SteeredPair {
+  readonly pair: PairSpec;
+  readonly phase: Phase;
+  /** True behind a cutover while a rollback is possible, which then loses nothing. */
+  readonly wayBackOpen: boolean;
+  /** Why a way back would need a full copy onto the old source; null: it needs none, or there is to be none. */
+  readonly wayBackNeedsCopy: string | null;
+  /** **e**: from `in-sync`. */
+  enableWrites(): Promise<void>;
+  /** **m**: from `writable`; from `in-sync` the same as cutOver(). */
+  promote(): Promise<void>;
+  /** **c**: from `in-sync`. */
+  cutOver(): Promise<void>;
+  /** **b**: from `promoted`, while wayBackOpen. */
+  rollBack(): Promise<void>;
+  /** **f**: closes the way back, as far as it is ours; the pair stays promoted. */
+  finish(): Promise<void>;
+  /** Empties the old source and copies the new master onto it. */
+  openWayBackByCopy(): Promise<void>;
+  /** The clients on the source. */
+  clients(): Promise<readonly ClientInfo[]>;
+  /** Returns how many connections were ended. */
+  killClients(addresses: readonly string[]): Promise<number>;
+}
+
+interface KeysIo {
+  readonly operator: Operator;
+  readonly renderer: Renderer;
+  /** Aborted by Ctrl-C and SIGTERM: nothing new is begun then. */
+  readonly signal: AbortSignal;
+  readonly report: (error: CutoverError, pair?: string) => void;
+}
+
+/** So many clients are shown around a cutover, those that write first; **l** shows all. */
+const CLIENTS_SHOWN = 20;
+
+/** True behind a cutover while a rollback is possible. */
+export function hasWayBack(pair: Pick<SteeredPair, 'phase' | 'wayBackOpen'>): boolean {
+  return pair.phase === 'promoted' && pair.wayBackOpen;
+}
+
+/**
+ * The keys that act now. Those towards the cutover look at the pairs before it, so that a pair whose cutover was
+ * undone can be tried again while the others are through.
+ *
+ * @param pairs all pairs of the session
+ * @param clientsListed whether a client was shown that could be killed
+ */
+export function allowedCommands(
+  pairs: readonly Pick<SteeredPair, 'phase' | 'wayBackOpen'>[],
+  clientsListed: boolean,
+): OperatorCommand[] {
+  const before = pairs.filter(({ phase }) => !isOver(phase));
+  const wayBack = pairs.some(hasWayBack);
+  const allBefore = (...phases: readonly Phase[]): boolean =>
+    before.length > 0 && before.every(({ phase }) => phases.includes(phase));
+  const acts: Record<OperatorCommand, boolean> = {
+    start: false,
+    'enable-writes': allBefore('in-sync'),
+    promote: allBefore('in-sync', 'writable'),
+    'cut-over': allBefore('in-sync'),
+    clients: true,
+    kill: clientsListed,
+    'roll-back': wayBack,
+    finish: wayBack && before.length === 0,
+    quit: true,
+    help: true,
+  };
+  return (Object.keys(acts) as OperatorCommand[]).filter((command) => acts[command]);
+}
+
+/** What lets a dangerous step happen: the pair's name; for several pairs `cut over 3`. */
+function wordsToType(step: string, pairs: readonly SteeredPair[]): string {
+  const [first] = pairs;
+  return pairs.length === 1 && first !== undefined ? first.pair.name : `${step} ${pairs.length}`;
+}
+
+export class OperatorKeys {
+  readonly #pairs: readonly SteeredPair[];
+  readonly #options: Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs'>;
+  readonly #io: KeysIo;
+  #clientsListed = false;
+
+  constructor(
+    pairs: readonly SteeredPair[],
+    options: Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs'>,
+    io: KeysIo,
+  ) {
+    this.#pairs = pairs;
+    this.#options = options;
+    this.#io = io;
+  }
+
+  allowed(): OperatorCommand[] {
+    return allowedCommands(this.#pairs, this.#clientsListed);
+  }
+
+  /** Does what the key says; errors are reported, none is thrown. `start` and `quit` are the session's own. */
+  async obey(command: OperatorCommand): Promise<void> {
+    try {
+      await this.#do(command);
+    } catch (error) {
+      this.#io.report(toCutoverError(error));
+    }
+  }
+
+  async #do(command: OperatorCommand): Promise<void> {
+    switch (command) {
+      case 'enable-writes':
+        return this.#enableWrites();
+      case 'promote':
+        return this.#cutOver('promote', (pair) => pair.promote());
+      case 'cut-over':
+        return this.#cutOver('cut over', (pair) => pair.cutOver());
+      case 'clients':
+        await this.#showClients(this.#alive(), Number.POSITIVE_INFINITY);
+        return;
+      case 'kill':
+        return this.#killClients();
+      case 'roll-back':
+        return this.#rollBack();
+      case 'finish':
+        return this.#each(this.#pairs.filter(hasWayBack), (pair) => pair.finish());
+      case 'help':
+        for (const line of HELP) this.#io.renderer.say(line);
+        return;
+      case 'start':
+      case 'quit':
+        return;
+      default:
+        return assertNever(command);
+    }
+  }
+
+  async #enableWrites(): Promise<void> {
+    const pairs = this.#pairs.filter(({ phase }) => phase === 'in-sync');
+    const question = [
+      `Let applications write to ${serversOf(pairs, 'target')} while the source still takes writes too.`,
+      'Move them one by one: no application should write to both sides. Then press m.',
+    ];
+    if (!(await this.#confirm(question, wordsToType('enable writes', pairs)))) return;
+    await this.#each(pairs, (pair) => pair.enableWrites());
+    if (pairs.some(({ phase }) => phase === 'writable')) {
+      this.#io.renderer.say('The targets take writes now: move the applications, then press m.');
+    }
+  }
+
+  async #cutOver(step: string, work: (pair: SteeredPair) => Promise<void>): Promise<void> {
+    const pairs = this.#pairs.filter(({ phase }) => phase === 'in-sync' || phase === 'writable');
+    await this.#showClients(pairs, CLIENTS_SHOWN);
+    if (!(await this.#confirm(this.#cutoverQuestion(pairs), wordsToType(step, pairs)))) return;
+    await this.#each(pairs, work);
+    const promoted = pairs.filter(({ phase }) => phase === 'promoted');
+    if (promoted.length === 0) return;
+    await this.#showClients(promoted, CLIENTS_SHOWN);
+    for (const pair of promoted) await this.#offerCopy(pair);
+    this.#io.renderer.say(
+      promoted.some(hasWayBack)
+        ? 'Promoted: point the applications at the new masters. b rolls back without loss while the way back is open, f finishes.'
+        : 'Promoted: point the applications at the new masters.',
+    );
+  }
+
+  #cutoverQuestion(pairs: readonly SteeredPair[]): string[] {
+    const { hooks, sourceFence, reverse, cutoverTimeoutMs } = this.#options;
+    const open = pairs.some(({ phase }) => phase === 'writable');
+    const steps = [
+      ...(hooks.before === null ? [] : ['hook before']),
+      ...(sourceFence ? ['stop writes on the source'] : []),
+      'drain',
+      ...(open ? [] : ['compare the last keys', 'open the target']),
+      ...(hooks.onCutover === null ? [] : ['hook']),
+      'promote',
+    ];
+    return [
+      `Make ${serversOf(pairs, 'target')} the master${pairs.length === 1 ? '' : 's'}.`,
+      `Steps: ${steps.join(' -> ')}. What fails, or drains longer than ${cutoverTimeoutMs / 1000} s, is undone.`,
+      ...(sourceFence ? [] : ['The source keeps taking writes: those that come late are lost.']),
+      reverse
+        ? 'Rollback stays lossless while the way back is open.'
+        : 'No way back is kept (--no-reverse): a rollback loses what was written meanwhile.',
+    ];
+  }
+
+  /** A way back that would cost the old source its data is nobody's to open but the operator's. */
+  async #offerCopy(pair: SteeredPair): Promise<void> {
+    const why = pair.wayBackNeedsCopy;
+    if (why === null || this.#io.signal.aborted) return;
+    const name = printable(pair.pair.name);
+    const question = [
+      `${name}: the way back needs a full copy: ${printable(why)}.`,
+      `The old source ${addressOf(pair.pair.source)} will be wiped and copied anew. Without that, no rollback.`,
+    ];
+    const confirmed = await this.#ask(question, pair.pair.name);
+    if (confirmed) await this.#each([pair], () => pair.openWayBackByCopy());
+    else this.#io.renderer.say(`${name}: the old source was not touched; there is no way back.`);
+  }
+
+  async #rollBack(): Promise<void> {
+    const pairs = this.#pairs.filter(hasWayBack);
+    const question = [
+      `Make ${serversOf(pairs, 'source')} the master${pairs.length === 1 ? '' : 's'} again.`,
+      'Steps: stop writes on the new master -> drain -> open the old source. Nothing that was written is lost.',
+      'Then point the applications back at it.',
+    ];
+    if (!(await this.#confirm(question, wordsToType('roll back', pairs)))) return;
+    await this.#each(pairs, (pair) => pair.rollBack());
+  }
+
+  async #killClients(): Promise<void> {
+    const found = await this.#showClients(this.#alive(), Number.POSITIVE_INFINITY);
+    const count = found.reduce((sum, { addresses }) => sum + addresses.length, 0);
+    if (count === 0) return;
+    const words = `kill ${counted(count, 'client')}`;
+    const question = [
+      `End ${count === 1 ? 'this connection' : `these ${count} connections`}: a command that is on its way may be cut off.`,
+      'Applications that are not moved connect again at once.',
+    ];
+    if (!(await this.#confirm(question, words))) return;
+    await this.#each(
+      found.map(({ pair }) => pair),
+      async (pair) => {
+        const addresses = found.find((entry) => entry.pair === pair)?.addresses ?? [];
+        const killed = await pair.killClients(addresses);
+        this.#io.renderer.say(
+          `${counted(killed, 'client')} ended on ${printable(pair.pair.name)}'s source, ${addresses.length - killed} were gone`,
+        );
+      },
+    );
+    this.#clientsListed = false;
+  }
+
+  /** Pairs whose source is still worth a look. */
+  #alive(): SteeredPair[] {
+    return this.#pairs.filter((pair) => !isOver(pair.phase) || hasWayBack(pair));
+  }
+
+  /** At most `limit` clients of each pair, and one line that counts them. A source that cannot be asked is reported. */
+  async #showClients(
+    pairs: readonly SteeredPair[],
+    limit: number,
+  ): Promise<{ readonly pair: SteeredPair; readonly addresses: readonly string[] }[]> {
+    const { renderer } = this.#io;
+    const found: { pair: SteeredPair; addresses: string[] }[] = [];
+    await this.#each(pairs, async (pair) => {
+      const clients = await pair.clients();
+      const writing = clients.filter((client) => client.writing);
+      const others = clients.filter((client) => !client.writing);
+      for (const client of [...writing, ...others].slice(0, limit)) {
+        renderer.event({ event: 'clients', pair: pair.pair.name, ...client });
+      }
+      const where = `on ${printable(pair.pair.name)}'s source`;
+      const hidden = clients.length > limit ? ` (${limit} shown, l shows all)` : '';
+      renderer.say(
+        clients.length === 0
+          ? `no clients ${where}`
+          : `${counted(clients.length, 'client')} ${where}, ${writing.length} wrote in the last seconds${hidden}`,
+      );
+      if (clients.length > 0) found.push({ pair, addresses: clients.map(({ addr }) => addr) });
+    });
+    this.#clientsListed = found.length > 0;
+    return found;
+  }
+
+  /** One pair after the other; a failure is reported and does not keep the work from the rest. */
+  async #each(pairs: readonly SteeredPair[], work: (pair: SteeredPair) => Promise<void>): Promise<void> {
+    for (const pair of pairs) {
+      if (this.#io.signal.aborted) return;
+      try {
+        await work(pair);
+      } catch (error) {
+        this.#io.report(toCutoverError(error), pair.pair.name);
+      }
+    }
+  }
+
+  async #confirm(question: readonly string[], expected: string): Promise<boolean> {
+    const confirmed = await this.#ask(question, expected);
+    if (!confirmed && !this.#io.signal.aborted) this.#io.renderer.say('Nothing was changed.');
+    return confirmed;
+  }
+
+  /** True only where `expected` was typed: `--yes` does not reach here. */
+  #ask(question: readonly string[], expected: string): Promise<boolean> {
+    const text = [...question, `Type "${printable(expected)}" to go on`].join('\n');
+    return this.#io.operator.confirmByTyping(text, expected);
+  }
+}
+
+/** `10.0.0.2:6379 (cart)`, or `3 targets`. */
+function serversOf(pairs: readonly SteeredPair[], side: 'source' | 'target'): string {
+  const [first] = pairs;
+  return pairs.length === 1 && first !== undefined
+    ? `${addressOf(first.pair[side])} (${printable(first.pair.name)})`
+    : `${pairs.length} ${side}s`;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+const HELP = [
+  's  start: keep others from writing to the targets, and begin to sync',
+  'e  enable writes on the targets, when all are in sync; then move the applications',
+  'm  make the targets masters: the sources are fenced, the rest is drained, the links end',
+  'c  cut over in one go: the same from in sync, with nobody writing to both sides',
+  'l  list the clients that are still on the sources',
+  'k  kill the clients that were listed',
+  'b  roll back: the old sources are the masters again, with all that was written since',
+  'f  finish: the targets stay the masters; a way back of ours is closed, one of the servers goes on',
+  'q  quit: before the cutover the sources stay as they are, the targets are given back; behind it as f',
+];

@@ -1,0 +1,590 @@
+/**
+ * Feed `attach`: the target is our replica. What the link receives goes from the spool to the target as it came; it is
+ * only looked at beside the path, to know where the payload ends, which database is selected, and where transactions
+ * end. Offsets and history are the source's own, so that the target can later follow the source, or the source the
+ * target, without a copy (protocol.md 5.4).
+ *
+ * The spool serves the target's reconnects: it keeps what the target has not acknowledged.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  assertNever,
+  type CutoverError,
+  InvariantError,
+  RdbFormatError,
+  SourceError,
+  TargetError,
+  toCutoverError,
+} from '../core/errors.ts';
+import { parseOffset, type ReplicationPosition } from '../core/position.ts';
+import { RdbReader } from '../rdb/reader.ts';
+import type { RdbSink } from '../rdb/sink.ts';
+import { StreamScanner } from '../resp/stream-scanner.ts';
+import type { Framing } from '../source/handshake.ts';
+import type { Spool } from '../spool/spool.ts';
+import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
+import type { Feed, FeedListener } from './feed.ts';
+import type { ReplicationState } from './roles.ts';
+import { type StreamTail, TailKeeper } from './stream-tail.ts';
+
+/** Bytes of the payload that are looked at before the event loop gets its turn. */
+const TURN_BYTES = 4 << 20;
+
+type Stage =
+  /** There is no copy: the source is to be asked for one. */
+  | { readonly kind: 'idle' }
+  | {
+      readonly kind: 'payload';
+      readonly reader: RdbReader;
+      readonly framing: Framing;
+      position: ReplicationPosition;
+      /** Where the stream begins; null: not known yet. */
+      streamStart: number | null;
+    }
+  | {
+      readonly kind: 'stream';
+      readonly streamStart: number;
+      /** Offset of the last byte before `streamStart`. */
+      readonly startOffset: number;
+      readonly scanner: StreamScanner;
+    }
+  /** A resumed run: the target has the copy and waits at this place. */
+  | { readonly kind: 'back'; readonly at: ReplicationPosition };
+
+/** Asks the target itself; implemented by AttachHold. */
+export interface AttachedTarget {
+  /** @throws CutoverError where it cannot be asked now */
+  state(): Promise<ReplicationState>;
+}
+
+/** Where the target is to be stopped: see stopAtBoundary(). */
+export interface StopPlace extends ReplicationPosition {
+  readonly db: number;
+}
+
+export class AttachFeed implements Feed, ReplicaListener {
+  readonly divergences = 0;
+  readonly #spool: Spool;
+  readonly #target: AttachedTarget;
+  readonly #listener: FeedListener;
+  readonly #signal: AbortSignal;
+  readonly #tail: TailKeeper;
+  #server: ReplicaServer | null = null;
+  #stage: Stage;
+  #replid = '';
+  /** Earlier names of the history, and up to which offset they are good. */
+  #formerIds = new Map<string, number>();
+  #applied = -1;
+  #appliedPosition = 0;
+  #waiters: Waiter[] = [];
+  #closedBy: CutoverError | null = null;
+  #onReached: () => void = () => undefined;
+  #stopped = false;
+  #looking = false;
+  #snapshotBytes = 0;
+  #snapshotTotal: number | null = null;
+  #keys = 0;
+  /** Database of the stream behind the snapshot, as the snapshot says (protocol.md 1.13). */
+  #auxDb = 0;
+
+  /** @param resumeFrom what the target has already, of a run that is gone on with; null: a full copy is due */
+  constructor(
+    spool: Spool,
+    target: AttachedTarget,
+    resumeFrom: ReplicationPosition | null,
+    listener: FeedListener,
+    signal: AbortSignal,
+  ) {
+    this.#spool = spool;
+    this.#target = target;
+    this.#listener = listener;
+    this.#signal = signal;
+    this.#tail = new TailKeeper(spool);
+    this.#stage = resumeFrom === null ? { kind: 'idle' } : { kind: 'back', at: resumeFrom };
+    this.#applied = resumeFrom?.offset ?? -1;
+    this.#replid = resumeFrom?.replid ?? '';
+  }
+
+  /** The port on which the target finds us; to be called before anything else. */
+  serveBy(server: ReplicaServer): void {
+    this.#server = server;
+  }
+
+  /** Resolves when a target has come in by the port, with the right password; false after `timeoutMs`. */
+  whenReached(timeoutMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), timeoutMs);
+      this.#onReached = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+  }
+
+  /**
+   * The target was made a master for a moment, at `offset`, and has a history of its own since, `replid`: as long as
+   * nobody wrote to it, it is where it was.
+   */
+  takeForOurs(replid: string, offset: number): void {
+    this.#formerIds.set(replid, offset);
+  }
+
+  // ---- what others may ask -------------------------------------------------------------------------------
+
+  get snapshotBytes(): number {
+    return this.#snapshotBytes;
+  }
+
+  get snapshotTotal(): number | null {
+    return this.#snapshotTotal;
+  }
+
+  get keys(): number {
+    return this.#keys;
+  }
+
+  get commands(): number {
+    return this.#stage.kind === 'stream' ? this.#stage.scanner.commands : 0;
+  }
+
+  get oldestPendingAt(): number | null {
+    return this.#spool.end > this.#appliedPosition ? this.#spool.receivedAt(this.#appliedPosition) : null;
+  }
+
+  get connected(): boolean {
+    return this.#server?.connected === true;
+  }
+
+  get replid(): string {
+    return this.#replid;
+  }
+
+  appliedOffset(): number {
+    return this.#applied;
+  }
+
+  whenApplied(offset: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closedBy !== null) reject(this.#closedBy);
+      else if (this.#applied >= offset) resolve();
+      else {
+        this.#waiters.push({ offset, resolve, reject });
+        void this.#look();
+      }
+    });
+  }
+
+  async refresh(): Promise<void> {
+    const stage = this.#stage;
+    // while it loads it answers slowly, and does not know how far it is
+    if (stage.kind === 'payload' && (stage.streamStart === null || this.#sent < stage.streamStart)) return;
+    if (!this.connected) return;
+    const state = await this.#target.state().catch(() => null);
+    if (state?.linkUp && state.replid === this.#replid) this.acknowledged(state.offset);
+  }
+
+  tail(): StreamTail | null {
+    return this.#tail.tail();
+  }
+
+  tick(): void {
+    this.#server?.pump();
+  }
+
+  close(): void {
+    this.#end(
+      new TargetError('the pair was stopped', {
+        code: 'stopped',
+        hint: 'nothing is to be done: what was begun is undone',
+        recovery: 'none',
+      }),
+    );
+  }
+
+  /**
+   * Hands nothing more to the target behind a boundary that it has been given, and says where that is: the target will
+   * come to a halt there, outside of any transaction. goOn() undoes it.
+   * @throws TargetError `not-now` where no target is served
+   */
+  async stopAtBoundary(): Promise<StopPlace> {
+    for (;;) {
+      const stage = this.#stage;
+      if (this.#closedBy !== null) throw this.#closedBy;
+      this.#signal.throwIfAborted();
+      const server = this.#server;
+      if (stage.kind === 'stream' && server?.connected === true) {
+        const sent = Math.max(server.sentPosition, this.#appliedPosition);
+        const scanner = stage.scanner.copy();
+        this.#scan(scanner, this.#spool.end, sent);
+        const { position, db } = scanner.boundary;
+        if (position >= sent && db >= 0) {
+          this.#stopped = true;
+          server.holdAt(position);
+          return { replid: this.#replid, offset: this.#offsetAt(stage, position), db };
+        }
+      }
+      await delay(2, undefined, { signal: this.#signal }).catch(() => undefined);
+    }
+  }
+
+  /** Undoes stopAtBoundary(). */
+  goOn(): void {
+    this.#stopped = false;
+    this.#server?.holdAt(null);
+  }
+
+  /** Where in the spool the byte behind `offset` lies. */
+  positionOf(offset: number): number {
+    const stage = this.#stage;
+    if (stage.kind !== 'stream') throw new InvariantError('there is no stream yet');
+    return stage.streamStart + offset - stage.startOffset;
+  }
+
+  // ---- LinkSink: what the source sends -------------------------------------------------------------------
+
+  reserve(): Buffer {
+    return this.#spool.reserve();
+  }
+
+  commit(length: number): void {
+    this.#spool.commit(length, Date.now());
+    this.#pump();
+  }
+
+  append(chunk: Buffer): void {
+    this.#spool.append(chunk, Date.now());
+    this.#pump();
+  }
+
+  async resumePosition(): Promise<ReplicationPosition | null> {
+    const stage = this.#stage;
+    switch (stage.kind) {
+      case 'idle':
+        return null;
+      case 'back':
+        return stage.at;
+      case 'payload':
+      case 'stream': {
+        // where a snapshot without a length ends is known only after all that was received has been read
+        while (this.#looking && this.#stage === stage && !this.#signal.aborted) await delay(20);
+        if (stage.streamStart === null || this.#spool.end < stage.streamStart) return null;
+        return { replid: this.#replid, offset: this.#offsetAt(stage, this.#spool.end) };
+      }
+      default:
+        return assertNever(stage);
+    }
+  }
+
+  async fullResync(position: ReplicationPosition | null, framing: Framing): Promise<void> {
+    if (position === null) {
+      throw new SourceError('the source tells no replication position, which a replica of ours would need', {
+        code: 'source-no-position',
+        hint: 'use --feed write',
+        recovery: 'operator',
+      });
+    }
+    this.#listener.copyBegins();
+    // a target that has a part of an older copy begins anew
+    this.#server?.disconnect('a new full copy begins');
+    this.#spool.reset();
+    this.#replid = position.replid;
+    this.#formerIds.clear();
+    this.#tail.reset();
+    this.#applied = position.offset;
+    this.#appliedPosition = 0;
+    this.#snapshotBytes = 0;
+    this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
+    this.#keys = 0;
+    this.#auxDb = 0;
+    const streamStart = framing.kind === 'length' ? framing.bytes : null;
+    this.#stage = { kind: 'payload', reader: new RdbReader(this.#sink), framing, position, streamStart };
+    this.#server?.payloadEnd(streamStart);
+    this.#listener.waiting(null);
+  }
+
+  continued(replid: string | null): void {
+    const stage = this.#stage;
+    if (stage.kind === 'idle') {
+      // the copy was lost after the question had been put
+      this.#listener.redial();
+      return;
+    }
+    if (stage.kind === 'back') {
+      this.#spool.reset();
+      this.#stage = {
+        kind: 'stream',
+        streamStart: 0,
+        startOffset: stage.at.offset,
+        scanner: new StreamScanner({ position: 0, db: -1 }),
+      };
+    }
+    if (replid !== null && replid !== this.#replid) this.#rename(replid);
+    this.#server?.pump();
+    if (this.connected) this.#listener.waiting(null);
+  }
+
+  interrupted(error: CutoverError): void {
+    this.#listener.waiting(`the source: ${error.message}`);
+  }
+
+  // ---- ReplicaListener: what the target asks and says ----------------------------------------------------
+
+  answer(request: { readonly replid: string; readonly offset: number }): PsyncAnswer {
+    const stage = this.#stage;
+    switch (stage.kind) {
+      case 'idle':
+      case 'back':
+        return { kind: 'wait' };
+      case 'payload': {
+        if (this.#spool.start > 0) {
+          this.#copyLost('the target broke off while it was loading');
+          return { kind: 'wait' };
+        }
+        if (this.#spool.end === 0) return { kind: 'wait' };
+        const { framing, position } = stage;
+        return { kind: 'full', replid: this.#replid, offset: position.offset, framing };
+      }
+      case 'stream': {
+        // what is asked for is the first byte that is wanted
+        const position = stage.streamStart + (request.offset - 1 - stage.startOffset);
+        const known = this.#isOurs(request.replid, request.offset - 1);
+        if (known && position >= this.#spool.start && position <= this.#spool.end) {
+          return { kind: 'continue', replid: this.#replid, position };
+        }
+        this.#copyLost('the target has lost its copy');
+        return { kind: 'wait' };
+      }
+      default:
+        return assertNever(stage);
+    }
+  }
+
+  attached(answer: PsyncAnswer): void {
+    if (answer.kind === 'continue') this.#listener.waiting(null);
+    if (this.#stopped) return;
+    // behind a mark nothing is sent beyond what has been read
+    const { kind } = this.#stage;
+    this.#server?.holdAt(kind === 'payload' && this.#stage.framing.kind === 'mark' ? this.#read : null);
+  }
+
+  reached(): void {
+    this.#onReached();
+  }
+
+  sent(position: number): void {
+    const stage = this.#stage;
+    if (stage.kind !== 'payload') return;
+    this.#snapshotBytes = Math.max(
+      this.#snapshotBytes,
+      Math.min(position, stage.streamStart ?? Number.POSITIVE_INFINITY),
+    );
+    this.#spool.release(
+      Math.min(position, stage.reader.keepFrom, stage.streamStart ?? Number.POSITIVE_INFINITY),
+    );
+  }
+
+  acknowledged(offset: number): void {
+    if (this.#closedBy !== null) return;
+    const stage = this.#stage;
+    if (stage.kind === 'payload') {
+      const { streamStart, position } = stage;
+      if (streamStart === null || offset < position.offset || this.#sent < streamStart) return;
+      this.#stage = {
+        kind: 'stream',
+        streamStart,
+        startOffset: position.offset,
+        scanner: new StreamScanner({ position: streamStart, db: this.#auxDb }),
+      };
+      this.#spool.release(streamStart);
+      this.#tail.passed({ position: streamStart, db: this.#auxDb });
+      this.#setApplied(offset);
+      this.#listener.snapshotLoaded();
+      return;
+    }
+    if (stage.kind === 'stream' && offset > this.#applied) this.#setApplied(offset);
+    else if (stage.kind === 'stream') this.#wake();
+  }
+
+  detached(reason: string): void {
+    if (this.#closedBy !== null) return;
+    this.#listener.waiting(`the target: ${reason}`);
+  }
+
+  failed(error: CutoverError): void {
+    this.#fail(error);
+  }
+
+  // ---- inside --------------------------------------------------------------------------------------------
+
+  /** The target loads the snapshot by itself: we only look where it ends. */
+  readonly #sink: RdbSink = {
+    ...IGNORING,
+    aux: (_start, name, value) => {
+      if (name === 'repl-stream-db') this.#auxDb = Math.max(0, parseOffset(value.toString('latin1')) ?? 0);
+    },
+  };
+
+  get #sent(): number {
+    return this.#server?.sentPosition ?? -1;
+  }
+
+  /** How far the payload has been read, its mark included where it is complete. */
+  get #read(): number {
+    const stage = this.#stage;
+    if (stage.kind !== 'payload') return 0;
+    return stage.streamStart ?? stage.reader.position;
+  }
+
+  #pump(): void {
+    if (this.#closedBy !== null) return;
+    try {
+      if (this.#stage.kind === 'payload') this.#readPayload(this.#stage);
+      this.#server?.pump();
+    } catch (error) {
+      this.#fail(toCutoverError(error));
+    }
+  }
+
+  /** Looks at the payload beside its way to the target: for its end, its keys, and damage. */
+  #readPayload(stage: Stage & { kind: 'payload' }): void {
+    const { reader, framing } = stage;
+    const spool = this.#spool;
+    const until = reader.position + TURN_BYTES;
+    this.#looking = false;
+    while (!reader.done) {
+      if (reader.position > until) {
+        this.#looking = true;
+        setImmediate(() => this.#pump());
+        break;
+      }
+      const end = framing.kind === 'length' ? Math.min(spool.end, framing.bytes) : spool.end;
+      const available = end - reader.position;
+      const view = spool.view(reader.position, reader.want).subarray(0, available);
+      if (view.length > 0 && reader.consume(view)) continue;
+      if (view.length >= available) break;
+    }
+    this.#keys = reader.keys;
+    if (framing.kind === 'length') return;
+    const { length } = framing.mark;
+    if (reader.done && stage.streamStart === null && spool.end - reader.position >= length) {
+      if (!spool.view(reader.position, length).subarray(0, length).equals(framing.mark)) {
+        throw new RdbFormatError('the mark behind the snapshot is not the announced one', reader.position);
+      }
+      stage.streamStart = reader.position + length;
+      this.#server?.payloadEnd(stage.streamStart);
+    }
+    if (this.connected && !this.#stopped)
+      this.#server?.holdAt(stage.streamStart === null ? this.#read : null);
+  }
+
+  #isOurs(replid: string, offset: number): boolean {
+    if (replid === this.#replid) return true;
+    const until = this.#formerIds.get(replid);
+    return until !== undefined && offset <= until;
+  }
+
+  /** The source's history goes on under another name: the target learns it by asking again. */
+  #rename(replid: string): void {
+    const stage = this.#stage;
+    const until = stage.kind === 'stream' ? this.#offsetAt(stage, this.#spool.end) : Number.POSITIVE_INFINITY;
+    this.#formerIds.set(this.#replid, until);
+    this.#replid = replid;
+    if (stage.kind === 'payload') stage.position = { replid, offset: stage.position.offset };
+    this.#server?.disconnect('the history of the source has a new id');
+  }
+
+  #copyLost(reason: string): void {
+    this.#listener.note(`${reason}: a new one is taken`);
+    this.#stage = { kind: 'idle' };
+    // answer() is in the middle of something
+    setImmediate(() => this.#listener.redial());
+  }
+
+  #offsetAt(stage: Stage & { kind: 'payload' | 'stream' }, position: number): number {
+    const startOffset = stage.kind === 'stream' ? stage.startOffset : stage.position.offset;
+    return startOffset + position - (stage.streamStart ?? 0);
+  }
+
+  #setApplied(offset: number): void {
+    const stage = this.#stage;
+    if (stage.kind !== 'stream') return;
+    this.#applied = offset;
+    const position = Math.min(stage.streamStart + offset - stage.startOffset, this.#spool.end);
+    this.#appliedPosition = position;
+    try {
+      this.#scan(stage.scanner, position);
+    } catch (error) {
+      this.#fail(toCutoverError(error));
+      return;
+    }
+    this.#spool.release(Math.min(position, this.#tail.passed(stage.scanner.boundary)));
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#waiters.length === 0) return;
+    const ready = this.#waiters.filter((waiter) => waiter.offset <= this.#applied);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.offset > this.#applied);
+    for (const waiter of ready) waiter.resolve();
+  }
+
+  /** Moves a scanner on to `end`, or to the first boundary at or behind `firstBoundaryAt`. */
+  #scan(scanner: StreamScanner, end: number, firstBoundaryAt = Number.POSITIVE_INFINITY): void {
+    while (scanner.position < end && scanner.boundary.position < firstBoundaryAt) {
+      const available = end - scanner.position;
+      const view = this.#spool
+        .view(scanner.position, Math.min(scanner.want, available))
+        .subarray(0, available);
+      if (!scanner.consume(view, firstBoundaryAt) && view.length >= available) return;
+    }
+  }
+
+  /** Somebody waits: the target is asked again and again, since it tells by itself only each second. */
+  async #look(): Promise<void> {
+    while (this.#waiters.length > 0 && this.#closedBy === null && !this.#signal.aborted) {
+      const before = this.#applied;
+      await this.refresh();
+      if (this.#applied === before && this.#waiters.length > 0) await delay(this.connected ? 0 : 20);
+    }
+  }
+
+  #end(reason: CutoverError): void {
+    this.#closedBy ??= reason;
+    for (const waiter of this.#waiters) waiter.reject(this.#closedBy);
+    this.#waiters = [];
+    void this.#server?.close();
+  }
+
+  #fail(error: CutoverError): void {
+    if (this.#closedBy !== null) return;
+    this.#end(error);
+    this.#listener.failed(error);
+  }
+}
+
+interface Waiter {
+  readonly offset: number;
+  readonly resolve: () => void;
+  readonly reject: (error: CutoverError) => void;
+}
+
+const nothing = (): void => undefined;
+
+const IGNORING: RdbSink = {
+  header: nothing,
+  aux: nothing,
+  resizeDb: nothing,
+  functionLibrary: nothing,
+  skipped: nothing,
+  string: nothing,
+  value: nothing,
+  blobStart: nothing,
+  blobData: nothing,
+  blobEnd: nothing,
+  elementsStart: nothing,
+  element: nothing,
+  elementStart: nothing,
+  elementData: nothing,
+  elementEnd: nothing,
+  elementsEnd: nothing,
+};

@@ -1,0 +1,149 @@
+/**
+ * Our hold on a target that is fed by `attach`: it is made a replica of ours, with the settings that this takes. What
+ * is changed stands in the run folder before it is done, with the values of before, so that it is put back after a
+ * crash, too. No secret is among them: where the target has a `masterauth` of its own, that is the password of our
+ * port, and it stays as it is.
+ */
+import { randomBytes } from 'node:crypto';
+import type { ServerSession } from '../client/session.ts';
+import { type PairSpec, Secret } from '../core/endpoint.ts';
+import { PreflightError, TargetError } from '../core/errors.ts';
+import { printable } from '../core/text.ts';
+import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
+import type { PairFacts } from './preflight.ts';
+import { type ReplicationState, replicaOf, replicationState } from './roles.ts';
+import type { RunFolder } from './run-folder.ts';
+import { readSetting, type Setting, writeSettings } from './settings.ts';
+
+export interface AttachRequest {
+  readonly pair: PairSpec;
+  readonly facts: PairFacts;
+  readonly folder: RunFolder;
+  readonly target: ServerSession;
+  /** Settings that an earlier process of this run has changed, with the values of before. */
+  readonly former: readonly Setting[];
+}
+
+/** Where the target is told to find us. */
+export interface AttachAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export class AttachHold {
+  readonly #request: AttachRequest;
+  /** What is set for the run, and what is put back. */
+  readonly #wanted: readonly Setting[];
+  readonly #former: readonly Setting[];
+  /** With what the target comes to us. */
+  readonly credentials: ReplicaCredentials;
+  /** True where the target speaks TLS to its master. */
+  readonly tls: boolean;
+  #address: AttachAddress | null = null;
+  #released = false;
+
+  private constructor(
+    request: AttachRequest,
+    credentials: ReplicaCredentials,
+    tls: boolean,
+    settings: { wanted: readonly Setting[]; former: readonly Setting[] },
+  ) {
+    this.#request = request;
+    this.credentials = credentials;
+    this.tls = tls;
+    this.#wanted = settings.wanted;
+    this.#former = settings.former;
+  }
+
+  /** Reads the target's settings and works out what is to change; nothing is changed yet. */
+  static async prepare(request: AttachRequest): Promise<AttachHold> {
+    const { facts, target } = request;
+    const since5 = facts.target.atLeast(5, 0);
+    const former = new Map(request.former.map(({ name, value }) => [name, value]));
+    const wanted: Setting[] = [];
+    const want = async (name: string, value: string): Promise<void> => {
+      const present = former.get(name) ?? (await readSetting(target, name));
+      // a release that does not have it does without
+      if (present === null || present === value) return;
+      former.set(name, present);
+      wanted.push({ name, value });
+    };
+    await want(since5 ? 'replica-read-only' : 'slave-read-only', 'yes');
+    // the target loads while the source sends
+    await want('repl-diskless-load', 'on-empty-db');
+    const ownPassword = former.has('masterauth') ? '' : ((await readSetting(target, 'masterauth')) ?? '');
+    const username = facts.target.atLeast(6, 0) ? await readSetting(target, 'masteruser') : null;
+    const password = new Secret(ownPassword === '' ? randomBytes(24).toString('base64url') : ownPassword);
+    if (ownPassword === '') {
+      former.set('masterauth', '');
+      wanted.push({ name: 'masterauth', value: password.reveal() });
+    }
+    return new AttachHold(
+      request,
+      { username: username === null || username === '' ? null : username, password },
+      (await readSetting(target, 'tls-replication')) === 'yes',
+      { wanted, former: [...former].map(([name, value]) => ({ name, value })) },
+    );
+  }
+
+  /** Sets what the run needs and makes the target follow us. */
+  async take(address: AttachAddress): Promise<void> {
+    const { folder, pair } = this.#request;
+    this.#address = address;
+    await folder.append({ kind: 'attach', pair: pair.name, data: this.#former }, 'durable');
+    await this.follow();
+  }
+
+  /** Makes the target follow us: at the beginning, after it forgot (a restart), and to undo promote(). */
+  async follow(): Promise<void> {
+    const { target, facts } = this.#request;
+    if (this.#address === null) throw new TargetError('the target was not taken', NOT_TAKEN);
+    await writeSettings(target, this.#wanted);
+    const [command, ...args] = replicaOf(facts.target, this.#address.host, this.#address.port);
+    await target.call(command, ...args);
+  }
+
+  /** @throws CutoverError where it cannot be asked */
+  state(): Promise<ReplicationState> {
+    return replicationState(this.#request.target);
+  }
+
+  /**
+   * For a target that does not come: follows us again where it has forgotten us.
+   * @throws PreflightError `target-lease` where somebody else has made it a replica of another server
+   */
+  async regain(): Promise<boolean> {
+    if (this.#released) return false;
+    const { role, master } = await this.state();
+    if (role === 'master') {
+      await this.follow();
+      return true;
+    }
+    const ours = master !== null && this.#isOurs(master);
+    if (ours) return false;
+    throw new PreflightError(
+      `the ${this.#request.target.where} was made a replica of ${printable(master?.host ?? '?')}:${master?.port ?? '?'} by somebody else`,
+      { code: 'target-lease', hint: 'find out who works on this target, end one of the two, and resume' },
+    );
+  }
+
+  #isOurs(master: AttachAddress): boolean {
+    return master.host === this.#address?.host && master.port === this.#address.port;
+  }
+
+  /** Gives the target back: a master by itself, its settings as they were. May be called again. */
+  async release(): Promise<void> {
+    if (this.#released || this.#address === null) return;
+    this.#released = true;
+    const { target, facts, folder, pair } = this.#request;
+    const { role, master } = await this.state();
+    if (role === 'replica' && master !== null && this.#isOurs(master)) {
+      const [command, ...args] = replicaOf(facts.target, 'NO', 'ONE');
+      await target.call(command, ...args);
+    }
+    await writeSettings(target, this.#former);
+    await folder.append({ kind: 'attach-released', pair: pair.name, data: null }, 'durable');
+  }
+}
+
+const NOT_TAKEN = { code: 'not-taken', hint: 'this is a bug: please report it' };

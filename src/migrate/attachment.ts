@@ -1,0 +1,94 @@
+/**
+ * An attached target, put together: the port on which it finds us, the feed behind it, and our hold on its settings.
+ * attach() leaves nothing behind where it fails.
+ */
+import type { ServerSession } from '../client/session.ts';
+import type { PairSpec } from '../core/endpoint.ts';
+import { addressOf } from '../core/endpoint.ts';
+import { PreflightError } from '../core/errors.ts';
+import type { ListenOptions } from '../core/options.ts';
+import type { ReplicationPosition } from '../core/position.ts';
+import { printable } from '../core/text.ts';
+import type { Spool } from '../spool/spool.ts';
+import { ReplicaServer } from '../target/attach/replica-server.ts';
+import { AttachFeed } from './attach-feed.ts';
+import { AttachHold } from './attach-hold.ts';
+import type { FeedListener } from './feed.ts';
+import type { PairFacts } from './preflight.ts';
+import type { RunFolder } from './run-folder.ts';
+import type { Setting } from './settings.ts';
+
+/** Replicas try each second; a firewall that drops packets shows by silence. */
+const REACH_LIMIT_MS = 10_000;
+
+export interface AttachRequest {
+  readonly pair: PairSpec;
+  readonly facts: PairFacts;
+  readonly folder: RunFolder;
+  readonly target: ServerSession;
+  readonly listen: ListenOptions;
+  readonly spool: Spool;
+  readonly listener: FeedListener;
+  readonly signal: AbortSignal;
+  readonly former: readonly Setting[];
+  /** What the target has already; `ownReplid`: under a history of its own. null: a copy is due. */
+  readonly has: { readonly from: ReplicationPosition; readonly ownReplid: string | null } | null;
+  /** True where the target's keys go first: a copy loads at once only into an empty server. */
+  readonly flush: boolean;
+}
+
+export interface Attachment {
+  readonly hold: AttachHold;
+  readonly feed: AttachFeed;
+}
+
+/**
+ * Makes the target our replica, and waits until it has come to us.
+ * @throws PreflightError `target-unreachable`; UsageError `listen`; ReplyError for what the target refuses
+ */
+export async function attach(request: AttachRequest): Promise<Attachment> {
+  const { pair, facts, folder, target, listen, spool, listener, signal, has } = request;
+  const hold = await AttachHold.prepare({ pair, facts, folder, target, former: request.former });
+  const feed = new AttachFeed(spool, hold, has?.from ?? null, listener, signal);
+  if (has !== null && has.ownReplid !== null) feed.takeForOurs(has.ownReplid, has.from.offset);
+  const host = listen.host ?? target.localAddress ?? '0.0.0.0';
+  const { tls } = pair.target;
+  const server = await ReplicaServer.listen(
+    {
+      host,
+      port: listen.port,
+      ...hold.credentials,
+      tls:
+        hold.tls && tls !== null && tls.cert !== null && tls.key !== null
+          ? { cert: tls.cert, key: tls.key, ca: tls.ca }
+          : null,
+      bytes: spool,
+    },
+    feed,
+  );
+  feed.serveBy(server);
+  try {
+    if (request.flush) await target.call('FLUSHALL', ...(facts.target.atLeast(4, 0) ? ['ASYNC'] : []));
+    const reached = feed.whenReached(REACH_LIMIT_MS);
+    const address = { host: advertised(listen, target), port: server.port };
+    await hold.take(address);
+    if (await reached) return { hold, feed };
+    throw new PreflightError(
+      `the ${target.where} does not reach us at ${printable(addressOf(address))} within ${REACH_LIMIT_MS / 1000} s`,
+      {
+        code: 'target-unreachable',
+        hint: 'give an address that the target can dial: --listen HOST:PORT, --advertise HOST; or --feed write',
+      },
+    );
+  } catch (error) {
+    feed.close();
+    await hold.release().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** What the target is told to dial. */
+function advertised(listen: ListenOptions, target: ServerSession): string {
+  const everywhere = listen.host === null || ['0.0.0.0', '::', '*'].includes(listen.host);
+  return listen.advertise ?? (everywhere ? null : listen.host) ?? target.localAddress ?? '127.0.0.1';
+}

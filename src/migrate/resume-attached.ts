@@ -1,0 +1,64 @@
+/**
+ * What a run that fed its target by `attach` has left, and how it goes on: decided from the journal and from what both
+ * servers say of themselves. Pure; migration.ts acts on it.
+ */
+import { PreflightError } from '../core/errors.ts';
+import type { ReplicationPosition } from '../core/position.ts';
+import type { StopPlace } from './attach-feed.ts';
+import type { Leftovers } from './leftovers.ts';
+import type { ReplicationState } from './roles.ts';
+
+export type AttachedResume =
+  /** Nothing of use is on the target. */
+  | { readonly kind: 'copy' }
+  /** The target has the copy, up to here; `ownReplid`: the history that it began when it was given back. */
+  | { readonly kind: 'go-on'; readonly from: ReplicationPosition; readonly ownReplid: string | null }
+  /** It was made a master by **e**: it is fed by `write` from here on. */
+  | { readonly kind: 'written'; readonly place: StopPlace }
+  /** It was made a master by the cutover, which is through but for what is left to do on the source. */
+  | { readonly kind: 'promoted'; readonly sourceFollows: boolean; readonly sourceEqual: boolean };
+
+/**
+ * @param keys how many keys the target holds
+ * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe
+ */
+export function judgeAttached(
+  left: Pick<Leftovers, 'swap' | 'handover'>,
+  source: ReplicationState,
+  target: ReplicationState,
+  targetKeys: number,
+): AttachedResume {
+  if (target.role === 'replica') {
+    const sameHistory =
+      target.replid === source.replid ||
+      (target.replid === source.former?.replid && target.offset <= source.former.endOffset);
+    if (!sameHistory) return { kind: 'copy' };
+    return { kind: 'go-on', from: { replid: target.replid, offset: target.offset }, ownReplid: null };
+  }
+  const { former } = target;
+  const { handover } = left;
+  if (handover !== null && former?.replid === handover.replid && former.endOffset === handover.offset) {
+    return { kind: 'written', place: handover };
+  }
+  const fromSource =
+    former !== null && (former.replid === source.replid || former.replid === source.former?.replid);
+  if (left.swap !== null) {
+    const sourceFollows = source.role === 'replica' && source.replid === target.replid;
+    if (sourceFollows) return { kind: 'promoted', sourceFollows, sourceEqual: true };
+    if (fromSource && former !== null) {
+      const sourceEqual = source.role === 'master' && source.offset === former.endOffset;
+      return { kind: 'promoted', sourceFollows: false, sourceEqual };
+    }
+  }
+  if (fromSource && former !== null && target.offset === former.endOffset) {
+    return { kind: 'go-on', from: { ...former, offset: former.endOffset }, ownReplid: target.replid };
+  }
+  if (targetKeys === 0) return { kind: 'copy' };
+  throw new PreflightError(
+    `the target is a master again and holds ${targetKeys} keys, written or restored since this run had it`,
+    {
+      code: 'target-written',
+      hint: 'look at what they are; to throw them away: FLUSHALL on the target, then resume',
+    },
+  );
+}
