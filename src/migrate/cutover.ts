@@ -87,7 +87,6 @@ export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
     const stopped = await stopWrites(request, feed);
     steps.undo('stream goes on', async () => feed.goOn());
     await steps.step('stream ended', () => within(feed.finish(stopped.offset), stopped.limit));
-    await compareTail(request);
     if (request.mark !== null) await request.mark();
     if (gates.fenced) steps.undo('target fenced again', () => gates.closeGates());
     const notes = await steps.step('target writable', () => gates.openGates());
@@ -140,7 +139,6 @@ export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
       await writeSettings(from.session, [{ name: pings.name, value: String(QUIET_SECONDS) }]);
     }
     const stopped = await stopWrites(request, request.applier);
-    await compareTail(request);
     const place = { replid: request.replid(), offset: request.applier.appliedOffset() };
     let promoted: ReplicationState | null = null;
     steps.undo('the target follows again', async () => {
@@ -207,27 +205,40 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
   if (fence !== null) await request.journalFence(true);
   const began = performance.now();
   let offset = 0;
+  let unpause: (() => Promise<void>) | null = null;
   const limit: TimeLimit = {
     timeoutMs,
     untilMs: began + timeoutMs,
     signal,
     missing: () => `${Math.max(0, offset - applier.appliedOffset())} bytes were left`,
   };
-  const drain = async (): Promise<void> => {
-    offset = await steps.step('offset read', () => sourceOffset(from.session));
+  const drain = async (upTo: Promise<number>): Promise<void> => {
+    offset = await steps.step('offset read', () => upTo);
+    if (applier.appliedOffset() >= offset) return;
     await steps.step('drained', () => within(applier.whenApplied(offset), limit));
   };
-  const unpause = fence === null ? null : await pauseWrites(request);
-  if (fence !== null) {
+  const readOffset = (): Promise<number> => sourceOffset(from.session);
+  if (fence === null) {
+    await drain(readOffset());
+  } else {
+    const paused = await pauseWrites(request);
+    unpause = paused?.unpause ?? null;
     // before the pause ends: undone in reverse order
     steps.undo('fence lifted', async () => {
       await fence.lift();
       await request.journalFence(false);
     });
+    if (paused === null) {
+      await steps.step('writes fenced', () => fence.set());
+      await drain(readOffset());
+      await compareTail(request);
+    } else {
+      await Promise.all([drain(paused.offset), fence.recheck()]);
+      // nothing is written any more: the data can be looked at while the fence is put
+      const fenced = steps.step('writes fenced', () => fence.apply());
+      await Promise.all([fenced, drain(readOffset()), compareTail(request)]);
+    }
   }
-  if (unpause !== null) await drain();
-  if (fence !== null) await steps.step('writes fenced', () => fence.set());
-  await drain();
   return {
     offset,
     limit,
@@ -236,22 +247,31 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
   };
 }
 
-/** Lets writes wait; returns how they go on. null where the server has no such pause, or does not grant it. */
-async function pauseWrites(request: CutoverBasics): Promise<(() => Promise<void>) | null> {
+interface Pause {
+  /** Everything that was acknowledged before the pause lies at or before it. */
+  readonly offset: Promise<number>;
+  unpause(): Promise<void>;
+}
+
+/** Lets writes wait; null where the server has no such pause, or does not grant it. */
+async function pauseWrites(request: CutoverBasics): Promise<Pause | null> {
   const { steps, from, timeoutMs, note } = request;
+  const { session } = from;
   if (!from.info.atLeast(6, 2)) return null;
   let paused = true;
   const unpause = async (): Promise<void> => {
-    if (paused) await from.session.call('CLIENT', 'UNPAUSE');
+    if (paused) await session.call('CLIENT', 'UNPAUSE');
     paused = false;
   };
+  // undone last: what waits goes on only when it may be executed
+  steps.undo('writes go on', unpause);
+  const pausing = session.call('CLIENT', 'PAUSE', timeoutMs + PAUSE_MARGIN_MS, 'WRITE');
+  // asked in the same breath: the server answers it behind the pause
+  const offset = sourceOffset(session);
+  offset.catch(() => undefined);
   try {
-    // undone last: what waits goes on only when it may be executed
-    steps.undo('writes go on', unpause);
-    await steps.step('writes paused', () =>
-      from.session.call('CLIENT', 'PAUSE', timeoutMs + PAUSE_MARGIN_MS, 'WRITE'),
-    );
-    return unpause;
+    await steps.step('writes paused', () => pausing);
+    return { offset, unpause };
   } catch (error) {
     if (!(error instanceof ReplyError)) throw error;
     paused = false;

@@ -71,7 +71,8 @@ const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
 /** Keys that are compared on both sides before the target is opened. */
-const TAIL_KEYS = 32;
+const TAIL_KEYS = 8;
+const WARM_UP_ROUNDS = 10;
 const HOOK_LIMIT_MS = 60_000;
 /** For the old source to have its link to the new master. */
 const FOLLOW_LIMIT_MS = 10_000;
@@ -581,7 +582,7 @@ export class Migration {
     if (!wasWritable) await this.#connectReverse(null);
     const reverse = this.#reverse;
     const fence = this.#sourceFence ?? (await this.#prepareSourceFence(reverse?.user ?? null));
-    await this.#warmUp(feed);
+    await this.#warmUp(feed, fence);
     signal.throwIfAborted();
     const result = await cutOver({
       ...this.#cutoverBasics(signal, fence),
@@ -622,7 +623,7 @@ export class Migration {
     const { source, target, facts } = this.#checked;
     const fence = await this.#prepareSourceFence(null);
     const noFollowing = await this.#whyNotFollowing(fence);
-    await this.#warmUp(feed);
+    await this.#warmUp(feed, fence);
     signal.throwIfAborted();
     const fullCopies = (await target.info('stats')).number('sync_full');
     const result = await swapRoles({
@@ -724,13 +725,13 @@ export class Migration {
     };
   }
 
-  /** Goes through the comparison once before it counts: what is done for the first time takes many times as long. */
-  async #warmUp(feed: Feed): Promise<void> {
-    const tail = feed.tail();
-    if (tail === null) return;
+  /** Goes through what comes a few times before it counts: what is done for the first time takes many times as long. */
+  async #warmUp(feed: Feed, fence: Fence | null): Promise<void> {
     const { source, target } = this.#checked;
-    for (let round = 0; round < 3; round++) {
-      await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
+    for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+      const tail = feed.tail();
+      if (tail !== null) await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
+      await Promise.all([sourceOffset(source), feed.refresh(), replicationState(target), fence?.recheck()]);
     }
   }
 

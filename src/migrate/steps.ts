@@ -8,6 +8,8 @@ export class Steps {
   readonly #emit: (event: MigrationEvent) => void;
   readonly #signal: AbortSignal;
   readonly #began = performance.now();
+  /** Steps that are done and not shown yet. */
+  readonly #done: { readonly name: string; readonly ms: number; readonly detail?: string }[] = [];
   readonly #undo: { readonly name: string; readonly run: () => Promise<unknown> }[] = [];
 
   /** @param signal aborted with a CutoverError where everything is to be called off and undone */
@@ -32,6 +34,7 @@ export class Steps {
   /** From here on nothing is undone any more. */
   keep(): void {
     this.#undo.length = 0;
+    this.#show();
   }
 
   /**
@@ -49,20 +52,21 @@ export class Steps {
       }
     }
     this.#undo.length = 0;
+    this.#show();
     return left ?? cause;
   }
 
   async #timed<Value>(name: string, work: () => Promise<Value>, detail?: string): Promise<Value> {
     const value = await work();
     const ms = Math.round((performance.now() - this.#began) * 10) / 10;
-    this.#emit({
-      event: 'step',
-      pair: this.#pair,
-      name,
-      ms,
-      ...(detail === undefined ? {} : { detail }),
-    });
+    this.#done.push({ name, ms, ...(detail === undefined ? {} : { detail }) });
+    // while the next step is under way: showing costs time, and applications wait
+    setImmediate(() => this.#show());
     return value;
+  }
+
+  #show(): void {
+    for (const step of this.#done.splice(0)) this.#emit({ event: 'step', pair: this.#pair, ...step });
   }
 }
 

@@ -3,7 +3,7 @@ import type { StreamBoundary } from '../resp/stream-scanner.ts';
 import type { Spool } from '../spool/spool.ts';
 
 /** So much is kept, and looked through for the keys written last. */
-const TAIL_BYTES = 64 * 1024;
+const TAIL_BYTES = 16 * 1024;
 /** Boundaries that are remembered; between the first two the step is at most a batch. */
 const MOST_BOUNDARIES = 64;
 

@@ -55,6 +55,8 @@ const PROBE_USER = 'redis-cutover-fence-probe';
 export class Fence {
   readonly #session: ServerSession;
   readonly #journal: FenceJournal;
+  /** As recheck() found them. */
+  #toFence: readonly FencedUser[] = [];
 
   private constructor(session: ServerSession, journal: FenceJournal) {
     this.#session = session;
@@ -134,21 +136,8 @@ export class Fence {
    * or the server does not show the fence afterwards; nothing changed in the first case.
    */
   async set(): Promise<void> {
-    const journal = this.#journal;
-    switch (journal.kind) {
-      case 'acl':
-        return this.#setAcl(journal);
-      case 'min-replicas':
-        await this.#session.transaction([
-          ['CONFIG', 'SET', 'min-slaves-max-lag', journal.fencedLag],
-          ['CONFIG', 'SET', 'min-slaves-to-write', IMPOSSIBLE_REPLICAS],
-        ]);
-        return;
-      case 'none':
-        return;
-      default:
-        return assertNever(journal);
-    }
+    await this.recheck();
+    await this.apply();
   }
 
   /**
@@ -169,10 +158,12 @@ export class Fence {
     }
   }
 
-  async #setAcl(journal: FenceJournal & { kind: 'acl' }): Promise<void> {
-    const { users, exceptUser } = journal;
-    const present = await readAclList(this.#session);
+  /** Nothing changed since prepare(). @throws TargetError `<side>-fence` */
+  async recheck(): Promise<void> {
+    if (this.#journal.kind !== 'acl') return;
+    const { users, exceptUser } = this.#journal;
     const planned = new Map(users.map((user) => [user.user, user]));
+    const present = await readAclList(this.#session);
     for (const [name, line] of present) {
       const plan = planned.get(name);
       if (
@@ -184,13 +175,39 @@ export class Fence {
         throw this.#fenceError(`user ${shown(name)} was changed since the fence was prepared`, EXIT.failed);
       }
     }
-    const existing = users.filter((user) => present.has(user.user));
+    // one that was deleted meanwhile must not be made again
+    this.#toFence = users.filter((user) => present.has(user.user));
+  }
+
+  /**
+   * What set() does behind recheck(), in one round trip: for callers who count milliseconds, and called recheck() just
+   * before. Throws as set().
+   */
+  async apply(): Promise<void> {
+    const journal = this.#journal;
+    switch (journal.kind) {
+      case 'acl':
+        return this.#setAcl(this.#toFence);
+      case 'min-replicas':
+        await this.#session.transaction([
+          ['CONFIG', 'SET', 'min-slaves-max-lag', journal.fencedLag],
+          ['CONFIG', 'SET', 'min-slaves-to-write', IMPOSSIBLE_REPLICAS],
+        ]);
+        return;
+      case 'none':
+        return;
+      default:
+        return assertNever(journal);
+    }
+  }
+
+  async #setAcl(users: readonly FencedUser[]): Promise<void> {
     const replies = await this.#session.transaction([
-      ...existing.map((user) => setUser(user.user, user.fenceRules)),
+      ...users.map((user) => setUser(user.user, user.fenceRules)),
       ['ACL', 'LIST'],
     ]);
     const after = linesByName(replies.at(-1));
-    for (const user of existing) {
+    for (const user of users) {
       if (digestOf(after.get(user.user) ?? '') !== user.fencedDigest) {
         throw this.#fenceError(`user ${shown(user.user)} does not show the fence`, EXIT.attention);
       }
