@@ -203,14 +203,15 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   /**
    * Hands nothing more to the target behind a boundary that it has been given, and says where that is: the target will
-   * come to a halt there, outside of any transaction. goOn() undoes it.
-   * @throws TargetError `not-now` where no target is served
+   * come to a halt there, outside of any transaction. goOn() undoes it. Waits for a target that is served, and for a
+   * stream whose database is known: see databaseKnown.
+   * @throws the reason of `signal`, or why the feed has ended
    */
-  async stopAtBoundary(): Promise<StopPlace> {
+  async stopAtBoundary(signal: AbortSignal): Promise<StopPlace> {
     for (;;) {
       const stage = this.#stage;
       if (this.#closedBy !== null) throw this.#closedBy;
-      this.#signal.throwIfAborted();
+      signal.throwIfAborted();
       const server = this.#server;
       if (stage.kind === 'stream' && server?.connected === true) {
         const sent = Math.max(server.sentPosition, this.#appliedPosition);
@@ -223,8 +224,13 @@ export class AttachFeed implements Feed, ReplicaListener {
           return { replid: this.#replid, offset: this.#offsetAt(stage, position), db };
         }
       }
-      await delay(2, undefined, { signal: this.#signal }).catch(() => undefined);
+      await delay(2);
     }
+  }
+
+  /** False in a resumed run until the source selects a database: behind +CONTINUE it does not say which one is. */
+  get databaseKnown(): boolean {
+    return this.#stage.kind === 'stream' && this.#stage.scanner.boundary.db >= 0;
   }
 
   /** Undoes stopAtBoundary(). */

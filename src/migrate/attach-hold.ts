@@ -11,7 +11,7 @@ import { PreflightError, TargetError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
 import type { PairFacts } from './preflight.ts';
-import { type ReplicationState, replicaOf, replicationState } from './roles.ts';
+import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
 import { readSetting, type Setting, writeSettings } from './settings.ts';
 
@@ -101,6 +101,14 @@ export class AttachHold {
     await writeSettings(target, this.#wanted);
     const [command, ...args] = replicaOf(facts.target, this.#address.host, this.#address.port);
     await target.call(command, ...args);
+  }
+
+  /** Deletes what a target that reaches us holds: it loads at once only where it is empty. */
+  async empty(): Promise<void> {
+    const { target, facts } = this.#request;
+    await makeMaster(target, facts.target);
+    await target.call('FLUSHALL', 'ASYNC');
+    await this.follow();
   }
 
   /** @throws CutoverError where it cannot be asked */

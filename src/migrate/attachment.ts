@@ -68,11 +68,13 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
   );
   feed.serveBy(server);
   try {
-    if (request.flush) await target.call('FLUSHALL', ...(facts.target.atLeast(4, 0) ? ['ASYNC'] : []));
     const reached = feed.whenReached(REACH_LIMIT_MS);
     const address = { host: advertised(listen, target), port: server.port };
     await hold.take(address);
-    if (await reached) return { hold, feed };
+    if (await reached) {
+      if (request.flush) await hold.empty();
+      return { hold, feed };
+    }
     throw new PreflightError(
       `the ${target.where} does not reach us at ${printable(addressOf(address))} within ${REACH_LIMIT_MS / 1000} s`,
       {

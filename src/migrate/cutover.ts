@@ -14,7 +14,7 @@ import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
 import type { Endpoint } from '../core/endpoint.ts';
-import { SourceError } from '../core/errors.ts';
+import { SourceError, toCutoverError } from '../core/errors.ts';
 import type { Fence } from '../target/write/fence.ts';
 import {
   assertLeftAt,
@@ -93,7 +93,7 @@ export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
     const writeOutageMs = stopped.sinceMs();
     if (hooks.onCutover !== null) await steps.step('hook', hooks.onCutover);
     steps.keep();
-    await stopped.unpause();
+    await afterwards(request, stopped.unpause);
     return { writeOutageMs, notes };
   } catch (error) {
     throw await steps.back(error);
@@ -166,13 +166,15 @@ export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
       }
     }
     steps.keep();
-    await stopped.unpause();
-    if (pings !== null) await writeSettings(from.session, [pings]);
-    if (notFollowing === null && fence !== null) {
-      // its role keeps writes away from now on
-      await fence.lift();
-      await request.journalFence(false);
-    }
+    await afterwards(request, async () => {
+      await stopped.unpause();
+      if (pings !== null) await writeSettings(from.session, [pings]);
+      if (notFollowing === null && fence !== null) {
+        // its role keeps writes away from now on
+        await fence.lift();
+        await request.journalFence(false);
+      }
+    });
     return { writeOutageMs, notFollowing };
   } catch (error) {
     throw await steps.back(error);
@@ -245,6 +247,15 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
     sinceMs: () => Math.round((performance.now() - began) * 10) / 10,
     unpause: async () => unpause?.(),
   };
+}
+
+/** What is left to do when the new master is the master: if it fails, it is said, and the cutover stands. */
+async function afterwards({ note }: CutoverBasics, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    note(`not all was put back on the old master: ${toCutoverError(error).message}; resume does it`);
+  }
 }
 
 interface Pause {

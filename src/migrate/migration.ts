@@ -10,6 +10,7 @@
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import { ServerSession } from '../client/session.ts';
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
@@ -73,6 +74,7 @@ const NEWEST_VALKEY = '9.1.0';
 /** Keys that are compared on both sides before the target is opened. */
 const TAIL_KEYS = 8;
 const WARM_UP_ROUNDS = 10;
+const WARM_UP_LIMIT_MS = 500;
 const HOOK_LIMIT_MS = 60_000;
 /** For the old source to have its link to the new master. */
 const FOLLOW_LIMIT_MS = 10_000;
@@ -475,8 +477,10 @@ export class Migration {
   async enableWrites(): Promise<void> {
     if (this.#phase !== 'in-sync') throw notNow('enable writes', this.#phase);
     if (this.#cutover !== null) throw notNow('enable writes', 'cutting over');
-    if (this.#attached !== null) await this.#handOver(this.#attached);
-    else await this.#openGates();
+    const attached = this.#attached;
+    await this.#asCutover((signal) =>
+      attached === null ? this.#openGates() : this.#handOver(attached, signal),
+    );
     this.#moveTo('writable');
   }
 
@@ -491,20 +495,23 @@ export class Migration {
    * An attached target becomes a master, at an exact place, and is written to from that place on. A replica that was
    * only made writable would lose on its own replicas what applications write to it (protocol.md 7a).
    */
-  async #handOver({ hold, feed }: Attachment): Promise<void> {
-    const { target, facts, folder } = this.#checked;
+  async #handOver({ hold, feed }: Attachment, calledOff: AbortSignal): Promise<void> {
+    const { source, target, facts, folder } = this.#checked;
     const { into } = this.#running;
     const timeoutMs = this.#options.cutoverTimeoutMs;
+    const over = new AbortController();
+    const signal = AbortSignal.any([calledOff, over.signal]);
     const limit = {
       timeoutMs,
       untilMs: performance.now() + timeoutMs,
-      signal: this.#abort.signal,
+      signal,
       missing: () => 'no place between two commands was reached',
     };
-    const steps = new Steps(this.pair.name, this.#ports.emit, this.#abort.signal);
+    const steps = new Steps(this.pair.name, this.#ports.emit, signal);
     try {
+      if (!feed.databaseKnown) await nudgeDatabase(source);
       steps.undo('stream goes on', async () => feed.goOn());
-      const place = await within(feed.stopAtBoundary(), limit);
+      const place = await within(feed.stopAtBoundary(signal), limit);
       await steps.step('stream stopped', () => within(feed.whenApplied(place.offset), limit));
       steps.undo('noted', () => this.#journal('handover', null));
       await this.#journal('handover', place);
@@ -532,6 +539,7 @@ export class Migration {
       into.feed = this.#write({ kind: 'spool', checkpoint, position: feed.positionOf(place.offset) });
       steps.keep();
     } catch (error) {
+      over.abort(toCutoverError(error));
       throw await steps.back(error);
     }
     feed.close();
@@ -594,7 +602,6 @@ export class Migration {
     this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
     this.#notes.push(...result.notes);
     if (!wasWritable) this.#moveTo('writable');
-    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
     if (reverse !== null && fence !== null) {
       this.#wayBack = new WrittenWayBack(
         {
@@ -615,6 +622,8 @@ export class Migration {
         'the way back is closed: with feed write it needs a session that goes on (--cutover ask)',
       );
     }
+    // last: the commands to type stand below it
+    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
     this.#moveTo('promoted');
   }
 
@@ -658,8 +667,8 @@ export class Migration {
           : `the old source does not reach the new master at ${addressOf(this.pair.target)}: no way back yet; it is read-only, see master_link_status in its INFO replication`,
       );
     } else {
-      if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
       this.#notes.push(`no way back was kept: ${notFollowing}`);
+      if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
       if (noFollowing === null && this.#options.reverse) this.#needsCopy = notFollowing;
     }
     this.#moveTo('promoted');
@@ -728,11 +737,16 @@ export class Migration {
   /** Goes through what comes a few times before it counts: what is done for the first time takes many times as long. */
   async #warmUp(feed: Feed, fence: Fence | null): Promise<void> {
     const { source, target } = this.#checked;
-    for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+    let rounds = 0;
+    const round = async (): Promise<void> => {
       const tail = feed.tail();
       if (tail !== null) await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
       await Promise.all([sourceOffset(source), feed.refresh(), replicationState(target), fence?.recheck()]);
-    }
+      if (++rounds < WARM_UP_ROUNDS) await round();
+    };
+    // a server that does not answer is found out by the steps themselves
+    await Promise.race([round().catch(() => undefined), delay(WARM_UP_LIMIT_MS, undefined, { ref: false })]);
+    rounds = WARM_UP_ROUNDS;
   }
 
   /** Compares the keys that were written last; says how many. @throws TargetError `tail-differs` */
@@ -1278,6 +1292,12 @@ interface WriteSide {
   readonly door: TargetDoor;
   /** null before it is begun. */
   feed: WriteFeed | null;
+}
+
+/** Makes a source say in its stream which database is selected; messages that nobody listens to change no data. */
+async function nudgeDatabase(source: ServerSession): Promise<void> {
+  const message = ['PUBLISH', 'redis-cutover', ''] as const;
+  await source.pipeline([['SELECT', 1], message, ['SELECT', 0], message]);
 }
 
 function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoint {

@@ -93,7 +93,8 @@ export class Spool {
 
   /**
    * Contiguous bytes from `pos` on: at least `want` where that many have been received, else all there are.
-   * The view is valid until the next release(), reset() or view().
+   * The view is valid until the next commit(), view(), release() or reset(): a commit() that fills a block writes that
+   * block to disk where memory is full, and its buffer takes what comes next.
    */
   view(pos: number, want: number): Buffer {
     if (pos < this.#start || pos > this.#end) {

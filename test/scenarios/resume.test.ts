@@ -89,7 +89,7 @@ test('killed in the middle of a cutover: the source takes writes again, then it 
   const stopped = setInterval(() => target.process.kill('SIGSTOP'), 5);
   const released = setInterval(() => target.process.kill('SIGCONT'), 7);
   try {
-    await run.until((event) => event.event === 'step' && event['name'] === 'source fenced');
+    await run.until((event) => event.event === 'step' && event['name'] === 'writes paused');
     run.kill('SIGKILL');
     await run.exit;
   } finally {

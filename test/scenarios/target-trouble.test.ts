@@ -180,7 +180,11 @@ test('restarted with an older state: the tail is fetched from the source again',
   const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
   await run.phase('in-sync');
   await ask(target.port, 'SAVE');
-  await goesOn(target.port);
+  const offset = async (): Promise<number> =>
+    Number(await ask(target.port, 'HGET', 'redis-cutover:checkpoint', 'offset'));
+  const saved = await offset();
+  // more than the spool keeps of what the target has had
+  await until(async () => (await offset()) > saved + 100_000, { timeoutMs: 60_000 });
   await crashAndRestart(t, target, options);
   await note(run, /lost its last seconds/);
   await goesOn(target.port);

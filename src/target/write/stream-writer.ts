@@ -15,6 +15,7 @@ import { InvariantError } from '../../core/errors.ts';
 import { commandArguments } from '../../resp/arguments.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
+import { trailingNumber } from '../../resp/stream-scanner.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
 import { LEASE_KEY } from './lease.ts';
@@ -618,18 +619,4 @@ export class StreamWriter {
     this.want = Math.max(needed - pos, view.length - pos + 1);
     return pos;
   }
-}
-
-/** The number at the end of a command: SELECT's argument, in array and in inline form. */
-function trailingNumber(buf: Buffer, end: number): number {
-  let at = end;
-  while (at > 0 && (buf[at - 1] === 10 || buf[at - 1] === 13)) at--;
-  let value = 0;
-  for (let unit = 1; at > 0; unit *= 10) {
-    const digit = buf[at - 1]! - 48;
-    if (digit < 0 || digit > 9) break;
-    value += digit * unit;
-    at--;
-  }
-  return value;
 }
