@@ -32,7 +32,7 @@ import { SourceLink } from '../source/link.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
 import { CHECKPOINT_KEY, type Checkpoint } from '../target/write/checkpoint.ts';
-import { dropRunUser, Fence } from '../target/write/fence.ts';
+import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
 import { openedMark } from '../target/write/own-writes.ts';
 import type { StopPlace } from './attach-feed.ts';
@@ -46,7 +46,7 @@ import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { RateMeter } from './rate-meter.ts';
 import { type AttachedResume, judgeAttached } from './resume-attached.ts';
 import { primeBacklog, ReverseLink } from './reverse-link.ts';
-import { assertLeftAt, follow, makeMaster, replicationState } from './roles.ts';
+import { assertLeftAt, follow, isFollowing, makeMaster, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
 import { readSettingIfAllowed, writeSettings } from './settings.ts';
 import { Steps, within } from './steps.ts';
@@ -378,16 +378,22 @@ export class Migration {
     // the source may follow the target already: the preflight would take that for a mistake
     if (!this.#through && left.swap !== null && this.#source !== null && this.#target !== null) {
       const [source, target] = [await replicationState(this.#source), await replicationState(this.#target)];
-      this.#through = source.role === 'replica' && target.role === 'master';
+      this.#through = target.role === 'master' && isFollowing(source, target, this.pair.target);
     }
     return this.#through;
   }
 
   /** Says in what state an earlier process has left the pair, and undoes a cutover that it was in the middle of. */
   async #takeUp(left: Leftovers): Promise<void> {
-    const { source } = this.#checked;
-    this.#open ||= left.cutOver || left.phase === 'writable';
-    if (left.sourceFence !== null && left.cutOver) {
+    const { source, target } = this.#checked;
+    // opened, which had not been noted yet
+    const opened =
+      left.sourceFence !== null &&
+      left.targetFence !== null &&
+      (await Fence.fromJournal(target, left.targetFence).standing()) === false;
+    const cutOver = left.cutOver || opened;
+    this.#open ||= cutOver || left.phase === 'writable';
+    if (left.sourceFence !== null && cutOver) {
       this.#note(
         'the run had ended between opening the target and promoting it: the source stays fenced, promote goes on',
       );
@@ -416,15 +422,26 @@ export class Migration {
   async #finishSwap(left: Leftovers | null, found: AttachedResume & { kind: 'promoted' }): Promise<void> {
     const { source, facts } = this.#checked;
     this.#note('the run had ended with the target being a master: the cutover is brought to its end');
-    if (!found.sourceEqual) {
+    const fence =
+      left === null || left.sourceFence === null ? null : Fence.fromJournal(source, left.sourceFence);
+    // keys that expire move it on, too; writes of applications are kept away by the fence
+    if (!found.sourceEqual && (await fence?.standing()) !== true) {
       throw new PreflightError('the source has moved on since the target was made a master', {
         code: 'two-masters',
         hint: 'both may have been written to: compare them, decide which side is right, and lift the fence of that one (ACL LIST)',
         exitCode: EXIT.attention,
       });
     }
-    if (this.#options.reverse && !found.sourceFollows) {
-      await follow(source, facts.source, this.pair.target);
+    if (!found.sourceFollows) {
+      const whyNot = found.sourceEqual
+        ? await this.#whyNotFollowing(fence)
+        : 'the old source has gone on by itself, and would need a full copy';
+      if (whyNot === null) {
+        await follow(source, facts.source, this.pair.target);
+      } else {
+        if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+        this.#notes.push(`no way back was kept: ${whyNot}`);
+      }
     }
     this.#left = left;
     await this.#finishThrough();
@@ -435,40 +452,98 @@ export class Migration {
     const { source, target } = this.#sessions;
     const left = this.#left;
     if (left === null) throw new InvariantError('nothing was left');
-    const { runId } = this.#checkedFolder.run;
-    const before = { source: await replicationState(source), target: await replicationState(target) };
     this.#moveTo('promoted', 'it was promoted before');
-    if (left.backSwap !== null && before.source.role === 'master') {
-      // in the middle of a rollback that had made the source a master again
-      if (before.target.role === 'master')
-        await follow(target, await target.info('server'), this.pair.source);
+    if (await this.#wasRolledBack(left)) {
       this.#moveTo('rolled-back', 'it was rolled back before');
+      await this.#tidyRollback(left);
+    } else {
+      await this.#tidyPromotion(left);
     }
-    for (const swap of [left.swap, left.backSwap]) {
-      const master = swap === left.swap ? source : target;
-      if (swap?.pings) await writeSettings(master, [swap.pings]);
-    }
-    const follows = before.source.role === 'replica';
-    if (left.sourceFence !== null && (follows || this.#phase === 'rolled-back')) {
+    if (left.swap?.pings) await writeSettings(source, [left.swap.pings]);
+    if (left.backSwap?.pings) await writeSettings(target, [left.backSwap.pings]);
+    await writeSettings(target, left.attached ?? []);
+    if (left.runUser) await dropRunUser(target, this.#checkedFolder.run.runId);
+    await this.#journal('swap', null);
+    await this.#journal('back-swap', null);
+    await this.#letGo('promoted');
+  }
+
+  /** Whether a rollback had come as far as letting applications write to the old source. */
+  async #wasRolledBack(left: Leftovers): Promise<boolean> {
+    const { source } = this.#sessions;
+    if (left.phase === 'rolled-back') return true;
+    if (left.backSwap !== null) return (await replicationState(source)).role === 'master';
+    // behind a promotion the target is fenced by a rollback alone
+    if (left.targetFence === null) return false;
+    return (
+      left.sourceFence === null ||
+      (await Fence.fromJournal(source, left.sourceFence).standing()) === false
+    );
+  }
+
+  async #tidyPromotion(left: Leftovers): Promise<void> {
+    const { source, target } = this.#sessions;
+    const follows = isFollowing(
+      await replicationState(source),
+      await replicationState(target),
+      this.pair.target,
+    );
+    if (left.sourceFence !== null && follows) {
       this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
       await this.#journal('source-fence-lifted');
     }
-    if (left.targetFence !== null)
+    if (left.targetFence !== null) {
       this.#notes.push(...(await Fence.fromJournal(target, left.targetFence).lift()));
-    await writeSettings(target, left.attached ?? []);
-    if (this.#phase === 'promoted') await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
-    if (left.runUser) await dropRunUser(target, runId);
+      await target.call('CLIENT', 'UNPAUSE').catch(ignoreReplyError);
+      await this.#journal('target-fence-lifted');
+    }
+    await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
     if (left.sourceUser) {
-      await dropRunUser(source, runId);
-      if (!follows) await source.call('DEL', CHECKPOINT_KEY).catch(ignoreReplyError);
+      await this.#tidySourceUser();
       this.#notes.push(
         'the way back was closed when the run ended: what was written since is on the target only',
       );
     }
-    await this.#journal('swap', null);
-    await this.#journal('back-swap', null);
     if (follows) this.#notes.push('the old source follows the new master: a rollback loses nothing');
-    await this.#letGo('promoted');
+  }
+
+  async #tidyRollback(left: Leftovers): Promise<void> {
+    const { source, target } = this.#sessions;
+    const now = { source: await replicationState(source), target: await replicationState(target) };
+    if (left.sourceFence !== null) {
+      this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
+      await this.#journal('source-fence-lifted');
+    }
+    let follows = now.target.role === 'replica';
+    if (left.backSwap !== null && !follows) {
+      const { former } = now.source;
+      follows = former?.replid === now.target.replid && former.endOffset === now.target.offset;
+      if (follows) await follow(target, await target.info('server'), this.pair.source);
+    }
+    if (left.targetFence !== null) {
+      const fence = Fence.fromJournal(target, left.targetFence);
+      if (follows) {
+        this.#notes.push(...(await fence.lift()));
+        await this.#journal('target-fence-lifted');
+      } else {
+        this.#notes.push('the target stays fenced; to lift that, on the target:', ...fence.liftCommands());
+      }
+    }
+    if (left.sourceUser) await this.#tidySourceUser();
+  }
+
+  /** Our user on the old source and its checkpoint there: only as that user it can be deleted behind the fence. */
+  async #tidySourceUser(): Promise<void> {
+    const { source } = this.#sessions;
+    const { runId } = this.#checkedFolder.run;
+    const own = await createRunUser(source, await source.info('server'), runId);
+    const session = await ServerSession.open({ ...this.pair.source, ...own }, 'source', {
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    });
+    await session.call('DEL', CHECKPOINT_KEY);
+    await session.close();
+    await dropRunUser(source, runId);
+    await this.#journal('source-user-dropped');
   }
 
   // ---- e: applications may write to the target -----------------------------------------------------------

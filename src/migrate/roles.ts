@@ -34,6 +34,17 @@ function stateOf(info: ServerInfo): ReplicationState {
   };
 }
 
+/** True where `replica` follows `master`, or was told to and has not come to it yet; `at`: where it finds it. */
+export function isFollowing(
+  replica: ReplicationState,
+  master: ReplicationState,
+  at: Pick<Endpoint, 'host' | 'port'>,
+): boolean {
+  if (replica.role === 'master') return false;
+  const told = replica.master?.host === at.host && replica.master.port === at.port;
+  return told || replica.replid === master.replid;
+}
+
 /** REPLICAOF, or SLAVEOF before 5.0. */
 export function replicaOf(info: ServerInfo, host: string, port: number | string): Command {
   return [info.atLeast(5, 0) ? 'REPLICAOF' : 'SLAVEOF', host, port];

@@ -158,6 +158,29 @@ export class Fence {
     }
   }
 
+  /** Whether it is set now, as after a crash it may be or not; null: not to be told, or half of both. */
+  async standing(): Promise<boolean | null> {
+    const journal = this.#journal;
+    switch (journal.kind) {
+      case 'acl': {
+        const present = await readAclList(this.#session);
+        const lines = journal.users.flatMap((user) => {
+          const line = present.get(user.user);
+          return line === undefined ? [] : [{ user, digest: digestOf(line) }];
+        });
+        if (lines.length === 0) return null;
+        if (lines.every(({ user, digest }) => digest === user.fencedDigest)) return true;
+        return lines.every(({ user, digest }) => digest === user.formerDigest) ? false : null;
+      }
+      case 'min-replicas':
+        return (await readConfig(this.#session, 'min-slaves-to-write')) === IMPOSSIBLE_REPLICAS;
+      case 'none':
+        return null;
+      default:
+        return assertNever(journal);
+    }
+  }
+
   /** Nothing changed since prepare(). @throws TargetError `<side>-fence` */
   async recheck(): Promise<void> {
     if (this.#journal.kind !== 'acl') return;
