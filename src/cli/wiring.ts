@@ -5,11 +5,10 @@ import type { RunOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 import type { SessionIo } from '../fleet/session.ts';
 import { withoutRepeats } from '../ui/filter.ts';
+import { formatTotals } from '../ui/format.ts';
 import { jsonRenderer } from '../ui/json.ts';
-import { canRedraw, liveRenderer } from '../ui/live.ts';
 import { headlessOperator, keysFooter, terminalOperator } from '../ui/operator.ts';
-import { plainRenderer } from '../ui/plain.ts';
-import { formatTotals } from '../ui/table.ts';
+import { canRedraw, plainRenderer } from '../ui/plain.ts';
 import type { RawOptions, Surroundings } from './options.ts';
 
 /** The real environment of the process. With `--json` people read stderr. */
@@ -37,7 +36,11 @@ export async function inSession(
   session: (io: SessionIo) => Promise<ExitCode>,
 ): Promise<ExitCode> {
   const abort = new AbortController();
-  const live = !raw.json && canRedraw(process.stdout) ? liveRenderer(process.stdout) : undefined;
+  // loaded where it is used: with --json, what a migration takes begins with the start of the program
+  const live =
+    !raw.json && canRedraw(process.stdout)
+      ? (await import('../ui/live.ts')).liveRenderer(process.stdout)
+      : undefined;
   const renderer = raw.json
     ? jsonRenderer(process.stdout)
     : withoutRepeats(live ?? plainRenderer(process.stdout));

@@ -303,7 +303,13 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#keys = 0;
     this.#auxDb = 0;
     const streamStart = framing.kind === 'length' ? framing.bytes : null;
-    this.#stage = { kind: 'payload', reader: new RdbReader(this.#sink, { verify: false }), framing, position, streamStart };
+    this.#stage = {
+      kind: 'payload',
+      reader: new RdbReader(this.#sink, { verify: false }),
+      framing,
+      position,
+      streamStart,
+    };
     this.#server?.payloadEnd(streamStart);
     this.#listener.waiting(null);
   }

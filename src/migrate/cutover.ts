@@ -23,6 +23,7 @@ import {
   pingPeriodName,
   type ReplicationState,
   replicaOf,
+  replicationState,
 } from './roles.ts';
 import { readSettingIfAllowed, type Setting, writeSettings } from './settings.ts';
 import { type Steps, type TimeLimit, within } from './steps.ts';
@@ -142,12 +143,13 @@ export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
     const place = { replid: request.replid(), offset: request.applier.appliedOffset() };
     let promoted: ReplicationState | null = null;
     steps.undo('the target follows again', async () => {
-      if (promoted !== null) await request.demote(promoted);
+      // where its answer was lost nobody knows yet
+      promoted ??= await replicationState(to.session);
+      if (promoted.role === 'master') await request.demote(promoted);
     });
     await steps.step('target writable', async () => {
-      const state = await makeMaster(to.session, to.info);
-      promoted = state;
-      assertLeftAt(state, place, to.session.where);
+      promoted = await makeMaster(to.session, to.info);
+      assertLeftAt(promoted, place, to.session.where);
     });
     const writeOutageMs = stopped.sinceMs();
     if (hooks.onCutover !== null) await steps.step('hook', hooks.onCutover);

@@ -476,8 +476,7 @@ export class Migration {
     // behind a promotion the target is fenced by a rollback alone
     if (left.targetFence === null) return false;
     return (
-      left.sourceFence === null ||
-      (await Fence.fromJournal(source, left.sourceFence).standing()) === false
+      left.sourceFence === null || (await Fence.fromJournal(source, left.sourceFence).standing()) === false
     );
   }
 

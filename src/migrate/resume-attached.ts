@@ -2,7 +2,7 @@
  * What a run that fed its target by `attach` has left, and how it goes on: decided from the journal and from what both
  * servers say of themselves. Pure; migration.ts acts on it.
  */
-import { PreflightError } from '../core/errors.ts';
+import { EXIT, PreflightError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import type { StopPlace } from './attach-feed.ts';
 import type { Leftovers } from './leftovers.ts';
@@ -20,7 +20,8 @@ export type AttachedResume =
 
 /**
  * @param keys how many keys the target holds
- * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe
+ * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe;
+ * `two-masters` (exit 7) where a cutover was under way, and nothing tells whether it had come to the target
  */
 export function judgeAttached(
   left: Pick<Leftovers, 'swap' | 'handover'>,
@@ -37,7 +38,9 @@ export function judgeAttached(
   }
   const { former } = target;
   const { handover } = left;
-  if (handover !== null && former?.replid === handover.replid && former.endOffset === handover.offset) {
+  // behind a change of roles that was begun, the place is an older one, at which the target was not made a master
+  const byWriting = left.swap === null && handover !== null;
+  if (byWriting && former?.replid === handover.replid && former.endOffset === handover.offset) {
     return { kind: 'written', place: handover };
   }
   const fromSource =
@@ -51,9 +54,20 @@ export function judgeAttached(
     }
   }
   if (fromSource && former !== null && target.offset === former.endOffset) {
-    return { kind: 'go-on', from: { ...former, offset: former.endOffset }, ownReplid: target.replid };
+    const { replid, endOffset } = former;
+    return { kind: 'go-on', from: { replid, offset: endOffset }, ownReplid: target.replid };
   }
   if (targetKeys === 0) return { kind: 'copy' };
+  if (left.swap !== null) {
+    throw new PreflightError(
+      `a cutover was under way, and the target is a master with ${targetKeys} keys: both sides may have been written to`,
+      {
+        code: 'two-masters',
+        hint: 'compare them and decide which side is right; a fence that is left on the source shows in its ACL LIST',
+        exitCode: EXIT.attention,
+      },
+    );
+  }
   throw new PreflightError(
     `the target is a master again and holds ${targetKeys} keys, written or restored since this run had it`,
     {

@@ -71,3 +71,9 @@ export function formatEta(pair: PairSnapshot): string | null {
   if (pair.phase !== 'snapshot' || pair.etaSeconds === null || pair.snapshotTotal === null) return null;
   return pair.snapshotBytes < pair.snapshotTotal / 100 ? null : formatDuration(pair.etaSeconds);
 }
+
+/** `Syncing 588 MB and 3,000,000 keys from 2 redises`, as said before the start. */
+export function formatTotals(totals: { bytes: number; keys: number; sources: number }): string {
+  const sources = `${formatCount(totals.sources)} redis${totals.sources === 1 ? '' : 'es'}`;
+  return `Syncing ${formatBytes(totals.bytes)} and ${formatCount(totals.keys)} keys from ${sources}`;
+}

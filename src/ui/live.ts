@@ -33,11 +33,6 @@ const SHOW_CURSOR = '\x1b[?25h';
 const CLEAR_BELOW = '\x1b[J';
 const CLEAR_LINE = '\x1b[2K';
 
-/** True where a table can be redrawn in place; elsewhere plain.ts is the renderer. */
-export function canRedraw(out: WriteStream): boolean {
-  return out.isTTY && process.env['TERM'] !== 'dumb';
-}
-
 /** Colour follows the terminal and NO_COLOR (node's `hasColors`). */
 export function liveRenderer(out: WriteStream): LiveRenderer {
   return new LiveView(out);

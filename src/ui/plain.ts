@@ -1,5 +1,6 @@
 /** Off a terminal: one line per state change, no colour, nothing redrawn; progress now and then. */
 import type { Writable } from 'node:stream';
+import type { WriteStream } from 'node:tty';
 import type { PairSnapshot } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
 import { eventLines, progressLine, textLines } from './lines.ts';
@@ -40,4 +41,9 @@ export function plainRenderer(out: Writable, now: () => number = Date.now): Rend
     },
     close() {},
   };
+}
+
+/** True where a table can be redrawn in place; elsewhere this is the renderer. */
+export function canRedraw(out: WriteStream): boolean {
+  return out.isTTY && process.env['TERM'] !== 'dumb';
 }

@@ -83,12 +83,6 @@ const LAYOUTS: readonly { readonly pairMin: number; readonly columns: readonly C
   { pairMin: NAME_MIN, columns: [STATE] },
 ];
 
-/** `Syncing 588 MB and 3,000,000 keys from 2 redises`, as said before the start. */
-export function formatTotals(totals: { bytes: number; keys: number; sources: number }): string {
-  const sources = `${formatCount(totals.sources)} redis${totals.sources === 1 ? '' : 'es'}`;
-  return `Syncing ${formatBytes(totals.bytes)} and ${formatCount(totals.keys)} keys from ${sources}`;
-}
-
 /** Header, a line per pair (reasons below it where they do not fit beside), totals, footer. */
 export function tableLines(
   pairs: readonly PairSnapshot[],

@@ -1,5 +1,4 @@
 /** `redis-cutover demo`: two throwaway servers, traffic, and a real cutover; asks on a terminal, else runs by itself. */
-import { runDemo } from '../demo-story.ts';
 import { resolveDemoKeys, resolveRunOptions } from '../options.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
@@ -17,6 +16,7 @@ export const demoCommand: Command = {
     // the demo ends with its cutover and compares both servers: nobody is left to write to the new one
     const options = resolveRunOptions({ ...raw, feed: 'write', reverse: false, cutover }, around);
     const keys = resolveDemoKeys(raw);
+    const { runDemo } = await import('../demo-story.ts');
     return inSession(raw, options.cutover, (io) => runDemo(keys, options, io));
   },
 };

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import stringWidth from 'string-width';
+import { formatTotals } from '../../../src/ui/format.ts';
 import { ansiPaint, noPaint } from '../../../src/ui/paint.ts';
-import { formatTotals, tableLines, wrapWords } from '../../../src/ui/table.ts';
+import { tableLines, wrapWords } from '../../../src/ui/table.ts';
 import { pairSnapshot } from './fake.ts';
 
 const FOOTER = '[s] start  [l] clients  [q] quit  [?] help';
