@@ -5,15 +5,18 @@
  * port, and it stays as it is.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerSession } from '../client/session.ts';
 import { type PairSpec, Secret } from '../core/endpoint.ts';
-import { PreflightError, TargetError } from '../core/errors.ts';
+import { PreflightError, TargetError, toCutoverError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
 import type { PairFacts } from './preflight.ts';
 import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
 import { readSetting, type Setting, writeSettings } from './settings.ts';
+
+const LOADING_LIMIT_MS = 30_000;
 
 export interface AttachRequest {
   readonly pair: PairSpec;
@@ -90,6 +93,7 @@ export class AttachHold {
   async take(address: AttachAddress): Promise<void> {
     const { folder, pair } = this.#request;
     this.#address = address;
+    await folder.append({ kind: 'attach-at', pair: pair.name, data: address }, 'durable');
     await folder.append({ kind: 'attach', pair: pair.name, data: this.#former }, 'durable');
     await this.follow();
   }
@@ -127,16 +131,12 @@ export class AttachHold {
       await this.follow();
       return true;
     }
-    const ours = master !== null && this.#isOurs(master);
-    if (ours) return false;
-    throw new PreflightError(
-      `the ${this.#request.target.where} was made a replica of ${printable(master?.host ?? '?')}:${master?.port ?? '?'} by somebody else`,
-      { code: 'target-lease', hint: 'find out who works on this target, end one of the two, and resume' },
-    );
+    if (master !== null && this.#isOurs(master)) return false;
+    throw takenBySomebodyElse(this.#request.target.where, master);
   }
 
   #isOurs(master: AttachAddress): boolean {
-    return master.host === this.#address?.host && master.port === this.#address.port;
+    return isSameAddress(master, this.#address);
   }
 
   /** Gives the target back: a master by itself, its settings as they were. May be called again. */
@@ -146,11 +146,36 @@ export class AttachHold {
     const { target, facts, folder, pair } = this.#request;
     const { role, master } = await this.state();
     if (role === 'replica' && master !== null && this.#isOurs(master)) {
-      const [command, ...args] = replicaOf(facts.target, 'NO', 'ONE');
-      await target.call(command, ...args);
+      await onceLoaded(() => makeMaster(target, facts.target));
     }
     await writeSettings(target, this.#former);
     await folder.append({ kind: 'attach-released', pair: pair.name, data: null }, 'durable');
+  }
+}
+
+export function isSameAddress(one: AttachAddress | null, other: AttachAddress | null): boolean {
+  return one !== null && one.host === other?.host && one.port === other.port;
+}
+
+/** PreflightError `target-lease`: the target follows another server, and what it holds is not ours to wipe. */
+export function takenBySomebodyElse(where: string, master: AttachAddress | null): PreflightError {
+  return new PreflightError(
+    `the ${where} was made a replica of ${printable(master?.host ?? '?')}:${master?.port ?? '?'} by somebody else`,
+    { code: 'target-lease', hint: 'find out who works on this target, end one of the two, and resume' },
+  );
+}
+
+/** A target that has all of a copy goes on loading it when we are gone, and refuses to become a master meanwhile. */
+async function onceLoaded(work: () => Promise<unknown>): Promise<void> {
+  const until = Date.now() + LOADING_LIMIT_MS;
+  for (;;) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      if (toCutoverError(error).code !== 'reply-loading' || Date.now() > until) throw error;
+      await delay(50);
+    }
   }
 }
 

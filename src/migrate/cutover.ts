@@ -235,12 +235,12 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
     if (paused === null) {
       await steps.step('writes fenced', () => fence.set());
       await drain(readOffset());
-      await compareTail(request);
+      await within(compareTail(request), limit);
     } else {
       await Promise.all([drain(paused.offset), fence.recheck()]);
       // nothing is written any more: the data can be looked at while the fence is put
       const fenced = steps.step('writes fenced', () => fence.apply());
-      await Promise.all([fenced, drain(readOffset()), compareTail(request)]);
+      await Promise.all([fenced, drain(readOffset()), within(compareTail(request), limit)]);
     }
   }
   return {

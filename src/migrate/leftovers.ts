@@ -5,6 +5,7 @@
 import { CheckpointError } from '../core/errors.ts';
 import type { Phase } from '../core/phase.ts';
 import type { StopPlace } from './attach-feed.ts';
+import type { AttachAddress } from './attach-hold.ts';
 import type { JournalEntry } from './run-folder.ts';
 import { type Setting, settingsFromJournal } from './settings.ts';
 
@@ -21,6 +22,8 @@ export interface Leftovers {
   readonly feed: 'attach' | 'write' | null;
   /** Settings of an attached target that may be changed, with the values of before; null: put back, or never changed. */
   readonly attached: readonly Setting[] | null;
+  /** Where an attached target was told to find us, the last time; null: never. */
+  readonly attachedAt: AttachAddress | null;
   /** Where **e** has made, or was about to make, an attached target a master. */
   readonly handover: StopPlace | null;
   /** A change of roles that may have begun, and what must be put back on the source. */
@@ -39,6 +42,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let runUser = false;
   let feed: Leftovers['feed'] = null;
   let attached: Leftovers['attached'] = null;
+  let attachedAt: Leftovers['attachedAt'] = null;
   let handover: Leftovers['handover'] = null;
   let swap: Leftovers['swap'] = null;
   let backSwap: Leftovers['backSwap'] = null;
@@ -57,6 +61,9 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
         break;
       case 'feed':
         feed = entry.data === 'attach' ? 'attach' : 'write';
+        break;
+      case 'attach-at':
+        attachedAt = entry.data as AttachAddress;
         break;
       case 'attach':
         attached = settingsFromJournal(entry.data);
@@ -109,6 +116,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     runUser,
     feed,
     attached,
+    attachedAt,
     handover,
     swap,
     backSwap,

@@ -12,6 +12,7 @@ import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
+import type { ServerInfo } from '../client/server-info.ts';
 import { ServerSession } from '../client/session.ts';
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
 import {
@@ -36,6 +37,7 @@ import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
 import { openedMark } from '../target/write/own-writes.ts';
 import type { StopPlace } from './attach-feed.ts';
+import { isSameAddress, takenBySomebodyElse } from './attach-hold.ts';
 import { type Attachment, attach } from './attachment.ts';
 import { clientsOn, killClients } from './clients.ts';
 import { cutOver, sourceOffset, swapRoles } from './cutover.ts';
@@ -204,22 +206,13 @@ export class Migration {
   // ---- feed attach ---------------------------------------------------------------------------------------
 
   async #beginAttached(left: Leftovers | null): Promise<void> {
-    const { source, target } = this.#checked;
-    const found: AttachedResume =
-      left === null
-        ? { kind: 'copy' }
-        : judgeAttached(
-            left,
-            await replicationState(source),
-            await replicationState(target),
-            Number(await target.call('DBSIZE')),
-          );
+    const found: AttachedResume = left === null ? { kind: 'copy' } : await this.#judgeAttached(left);
     switch (found.kind) {
       case 'promoted':
         return this.#finishSwap(left, found);
       case 'written':
         this.#open = true;
-        await writeSettings(target, left?.attached ?? []);
+        await writeSettings(this.#checked.target, left?.attached ?? []);
         await this.#journal('attach-released');
         return this.#beginWritten(left, found.place);
       case 'copy':
@@ -241,6 +234,16 @@ export class Migration {
       return;
     }
     this.#follow(has === null ? null : has.from.offset);
+  }
+
+  async #judgeAttached(left: Leftovers): Promise<AttachedResume> {
+    const { source, target } = this.#checked;
+    const state = await replicationState(target);
+    const keys = keysOf(await target.info('keyspace'));
+    const found = judgeAttached(left, await replicationState(source), state, keys);
+    const stranger = state.role === 'replica' && !isSameAddress(state.master, left.attachedAt);
+    if (found.kind === 'copy' && stranger) throw takenBySomebodyElse(target.where, state.master);
+    return found;
   }
 
   async #attach(left: Leftovers | null, has: (AttachedResume & { kind: 'go-on' }) | null): Promise<void> {
@@ -1376,6 +1379,11 @@ async function nudgeDatabase(source: ServerSession): Promise<void> {
 
 function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoint {
   return { replid, offset, db, run, phase: 'stream' };
+}
+
+/** Keys of all databases. INFO is answered also by a replica that serves no stale data. */
+function keysOf(info: ServerInfo): number {
+  return info.keyspace.reduce((sum, { keys }) => sum + keys, 0);
 }
 
 /** Whether feed `write` may do where attaching failed like this. */

@@ -75,7 +75,8 @@ export class StreamScanner {
       const next = scanCommand(view, pos, end, base);
       if (next < 0) {
         if (frame.needed <= HELD_BYTES || frame.inline || view[pos] !== STAR) {
-          this.want = Math.max(frame.needed, end - pos + 1);
+          // doubled: many small arguments make themselves known one by one
+          this.want = Math.max(frame.needed, 2 * (end - pos));
           break;
         }
         this.#argumentsLeft = frame.argumentCount;

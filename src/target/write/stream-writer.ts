@@ -218,7 +218,8 @@ export class StreamWriter {
           run = pos;
           continue;
         }
-        this.want = Math.max(frame.needed, end - pos + 1);
+        // doubled: many small arguments make themselves known one by one
+        this.want = Math.max(frame.needed, 2 * (end - pos));
         break;
       }
       if (frame.argumentCount === 0) {

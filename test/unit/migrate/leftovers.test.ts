@@ -14,6 +14,13 @@ test('nothing was begun', () => {
     sourceFence: null,
     cutOver: false,
     runUser: false,
+    feed: null,
+    attached: null,
+    attachedAt: null,
+    handover: null,
+    swap: null,
+    backSwap: null,
+    sourceUser: false,
   });
 });
 
@@ -53,6 +60,48 @@ test('all was put away', () => {
   const left = leftoversOf([...begun, entry('target-fence-lifted'), entry('run-user-dropped')], 'a');
   assert.equal(left.targetFence, null);
   assert.equal(left.runUser, false);
+});
+
+const PINGS = { pings: { name: 'repl-ping-replica-period', value: '10' } };
+const PLACE = { replid: 'S', offset: 90, db: 2 };
+
+test('an attached target: its settings of before are known until they are put back', () => {
+  const settings = [{ name: 'masterauth', value: '' }];
+  const attached = [entry('feed', 'attach'), entry('attach', settings)];
+  assert.equal(leftoversOf(attached, 'a').feed, 'attach');
+  assert.deepEqual(leftoversOf(attached, 'a').attached, settings);
+  assert.equal(leftoversOf([...attached, entry('attach-released')], 'a').attached, null);
+});
+
+test('a place at which the target was, or was to be, made a master counts until it is taken back', () => {
+  assert.deepEqual(leftoversOf([entry('handover', PLACE)], 'a').handover, PLACE);
+  assert.equal(leftoversOf([entry('handover', PLACE), entry('handover')], 'a').handover, null);
+});
+
+test('a change of roles counts until it is through or undone, each direction by itself', () => {
+  const left = leftoversOf([entry('swap', PINGS), entry('swap'), entry('back-swap', PINGS)], 'a');
+  assert.equal(left.swap, null);
+  assert.deepEqual(left.backSwap, PINGS);
+  assert.deepEqual(leftoversOf([entry('swap', { pings: null })], 'a').swap, { pings: null });
+});
+
+test('our user on the source', () => {
+  assert.equal(leftoversOf([entry('source-user')], 'a').sourceUser, true);
+  assert.equal(leftoversOf([entry('source-user'), entry('source-user-dropped')], 'a').sourceUser, false);
+});
+
+test('a rollback behind a promotion fences the target', () => {
+  const promotion = [
+    ...begun,
+    entry('source-fence', {}),
+    entry('target-fence-lifted'),
+    entry('phase', 'promoted'),
+  ];
+  const back = leftoversOf([...promotion, entry('target-fence', { of: 'the way back' })], 'a');
+  assert.deepEqual(back.targetFence, { of: 'the way back' });
+  assert.notEqual(back.sourceFence, null);
+  const through = leftoversOf([...promotion, entry('target-fence', {}), entry('source-fence-lifted')], 'a');
+  assert.equal(through.sourceFence, null);
 });
 
 test('an entry of a later release is refused', () => {
