@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,parts]`: time until the target has everything,
- * beside native REPLICAOF on the same machine, alternating in one run; medians and ratios. Also the machinery alone
- * (CRC64, cutting of an RDB). Prints figures, judges nothing: timings never decide a test.
+ * both feeds beside native REPLICAOF on the same machine, alternating in one run; medians and ratios. Also the
+ * machinery alone (CRC64, cutting of an RDB). `npm run bench -- --only cutover [--runs 20]`: how long writes stand still
+ * at a cutover. Prints figures, judges nothing: timings never decide a test.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,21 +12,27 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { loadDataset } from '../../src/demo/dataset.ts';
 import { type DemoServer, startServer } from '../../src/demo/server.ts';
+import { startTraffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
 import { Crc64 } from '../../src/rdb/crc64.ts';
 import { RdbReader } from '../../src/rdb/reader.ts';
 import type { RdbSink } from '../../src/rdb/sink.ts';
 import { RespConnection } from '../../src/resp/connection.ts';
 import { runCli } from '../helpers/cli.ts';
+import { plain } from '../helpers/client.ts';
+import { until } from '../helpers/wait.ts';
+import { inSync } from '../integration/migration-scene.ts';
+import { asRound } from './round.ts';
 
 const { values } = parseArgs({
   options: {
     scale: { type: 'string', default: '1' },
-    runs: { type: 'string', default: '5' },
+    runs: { type: 'string' },
     only: { type: 'string', default: 'small,mixed,blob,live,parts' },
   },
 });
 const scale = Number(values.scale);
-const runs = Number(values.runs);
+const runs = Number(values.runs ?? 5);
+const cutovers = Number(values.runs ?? 20);
 const only = new Set(values.only.split(','));
 
 const PIPELINE = 1000;
@@ -102,6 +109,7 @@ async function compare(name: string, fill: (port: number) => Promise<unknown>): 
   const ways = {
     'native default': (target: DemoServer) => native(source, target, false),
     'native diskless load': (target: DemoServer) => native(source, target, true),
+    'ours attach': (target: DemoServer) => ours(source, target, 'attach'),
     'ours write': (target: DemoServer) => ours(source, target, 'write'),
   };
   const timings = new Map<string, Timing[]>();
@@ -125,7 +133,7 @@ async function compare(name: string, fill: (port: number) => Promise<unknown>): 
 }
 
 /** How far behind the target is when the last of many pipelined SETs was acknowledged. */
-async function live(): Promise<void> {
+async function live(feed: 'attach' | 'write'): Promise<void> {
   const count = Math.round(1_000_000 * scale);
   const source = await startServer({
     args: ['--client-output-buffer-limit', 'replica 0 0 0', '--repl-backlog-size', '256mb'],
@@ -133,7 +141,7 @@ async function live(): Promise<void> {
   const target = await startServer();
   const cwd = mkdtempSync(path.join(tmpdir(), 'redis-cutover-bench-'));
   const run = runCli(
-    ['migrate', '--src', source.uri, '--dst', target.uri, '--feed', 'write', '--cutover', 'never', '--json'],
+    ['migrate', '--src', source.uri, '--dst', target.uri, '--feed', feed, '--cutover', 'never', '--json'],
     { cwd },
   );
   await run.phase('in-sync');
@@ -147,13 +155,50 @@ async function live(): Promise<void> {
   const behind = performance.now() - offered;
   const rate = Math.round((count / (offered - began)) * 1000);
   console.log(
-    `\nlive: ${count} SETs of 100 B offered at ${rate}/s, target behind by ${behind.toFixed(0)} ms at the end`,
+    `\nlive, ${feed}: ${count} SETs of 100 B offered at ${rate}/s, target behind by ${behind.toFixed(0)} ms at the end`,
   );
   run.kill('SIGTERM');
   await run.exit;
   rmSync(cwd, { recursive: true, force: true });
   await source.stop();
   await target.stop();
+}
+
+/** Writes of the application before each cutover. */
+const WRITES_BEFORE = 2_000;
+
+/**
+ * How long writes stand still at c, in ms, at 2,000 writes a second: from the pause to the target being writable.
+ * Each time on new servers, with the way back of a session, in this process: an operator's session is warm, too.
+ */
+async function cutover(feed: 'attach' | 'write'): Promise<void> {
+  const outages: number[] = [];
+  for (let run = 0; run < cutovers; run++) {
+    outages.push(
+      await asRound(async (t) => {
+        const { source, onTarget, migration } = await inSync(t, {
+          feed,
+          cutover: 'ask',
+          cutoverTimeoutMs: 10_000,
+        });
+        const traffic = await startTraffic({ port: source.port });
+        t.after(async () => void (await traffic.stop()));
+        await until(() => traffic.stats().acknowledged >= WRITES_BEFORE && migration.phase === 'in-sync', {
+          timeoutMs: 60_000,
+        });
+        await migration.cutOver();
+        const { witness, lastError } = await traffic.stop();
+        const arrived = Number(plain(await onTarget.call('GET', WITNESS_KEY)));
+        if (arrived < witness)
+          throw new Error(`${witness - arrived} acknowledged writes are missing: ${lastError}`);
+        return migration.summary().writeOutageMs ?? Number.NaN;
+      }),
+    );
+  }
+  const all = outages.toSorted((a, b) => a - b).join(' ');
+  console.log(
+    `\ncutover, ${feed}: writes stood still for ${median(outages)} ms (median of ${cutovers}): ${all}`,
+  );
 }
 
 /** CRC64 and the cutting of an RDB, alone, on one core. */
@@ -218,5 +263,12 @@ if (only.has('blob')) {
     fillStrings(port, Math.round(1500 * scale), 1_000_000, 1_000_000),
   );
 }
-if (only.has('live')) await live();
+if (only.has('live')) {
+  await live('attach');
+  await live('write');
+}
 if (only.has('parts')) await parts();
+if (only.has('cutover')) {
+  await cutover('attach');
+  await cutover('write');
+}
