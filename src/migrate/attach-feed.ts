@@ -374,9 +374,10 @@ export class AttachFeed implements Feed, ReplicaListener {
   attached(answer: PsyncAnswer): void {
     if (answer.kind === 'continue') this.#listener.waiting(null);
     if (this.#stopped) return;
-    // behind a mark nothing is sent beyond what has been read
-    const { kind } = this.#stage;
-    this.#server?.holdAt(kind === 'payload' && this.#stage.framing.kind === 'mark' ? this.#read : null);
+    // until the mark has been found nothing is sent beyond what has been read
+    const stage = this.#stage;
+    const searching = stage.kind === 'payload' && stage.streamStart === null;
+    this.#server?.holdAt(searching ? this.#read : null);
   }
 
   reached(): void {

@@ -44,6 +44,7 @@ export class AttachHold {
   readonly tls: boolean;
   #address: AttachAddress | null = null;
   #released = false;
+  #regaining: Promise<void> = Promise.resolve();
 
   private constructor(
     request: AttachRequest,
@@ -121,14 +122,16 @@ export class AttachHold {
   }
 
   /**
-   * For a target that does not come: follows us again where it has forgotten us.
+   * Makes a target that has forgotten us follow us again; false where it has not.
    * @throws PreflightError `target-lease` where somebody else has made it a replica of another server
    */
   async regain(): Promise<boolean> {
     if (this.#released) return false;
     const { role, master } = await this.state();
+    if (this.#released) return false;
     if (role === 'master') {
-      await this.follow();
+      this.#regaining = this.follow();
+      await this.#regaining;
       return true;
     }
     if (master !== null && this.#isOurs(master)) return false;
@@ -144,6 +147,8 @@ export class AttachHold {
     if (this.#released || this.#address === null) return;
     this.#released = true;
     const { target, facts, folder, pair } = this.#request;
+    // its REPLICAOF must not come behind ours
+    await this.#regaining.catch(() => undefined);
     const { role, master } = await this.state();
     if (role === 'replica' && master !== null && this.#isOurs(master)) {
       await onceLoaded(() => makeMaster(target, facts.target));

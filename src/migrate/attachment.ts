@@ -5,7 +5,7 @@
 import type { ServerSession } from '../client/session.ts';
 import type { PairSpec } from '../core/endpoint.ts';
 import { addressOf } from '../core/endpoint.ts';
-import { PreflightError } from '../core/errors.ts';
+import { PreflightError, toCutoverError } from '../core/errors.ts';
 import type { ListenOptions } from '../core/options.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
@@ -84,7 +84,10 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
     );
   } catch (error) {
     feed.close();
-    await hold.release().catch(() => undefined);
+    await hold.release().catch((failure: unknown) => {
+      const why = printable(toCutoverError(failure).message);
+      listener.note(`the target could not be given back whole (${why}); redis-cutover resume puts it right`);
+    });
     throw error;
   }
 }

@@ -131,14 +131,9 @@ export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
   const { steps, from, to, fence, hooks, followAs } = request;
   try {
     if (hooks.before !== null) await steps.step('hook before', hooks.before);
-    // PINGs move a master's offset, which must stand still while the roles change
-    const pings = followAs === null ? null : await pingPeriod(from);
     steps.undo('noted', () => request.journalSwap(null));
-    await request.journalSwap({ pings });
-    if (pings !== null) {
-      steps.undo('pings go on', () => writeSettings(from.session, [pings]));
-      await writeSettings(from.session, [{ name: pings.name, value: String(QUIET_SECONDS) }]);
-    }
+    const pingsGoOn = followAs === null ? null : await keepPingsAway(request);
+    if (pingsGoOn === null) await request.journalSwap({ pings: null });
     const stopped = await stopWrites(request, request.applier);
     const place = { replid: request.replid(), offset: request.applier.appliedOffset() };
     let promoted: ReplicationState | null = null;
@@ -162,15 +157,21 @@ export async function swapRoles(request: RoleSwap): Promise<SwapResult> {
           const [command, ...args] = replicaOf(from.info, 'NO', 'ONE');
           await from.session.call(command, ...args);
         });
-        await steps.step('the old master follows the new one', () =>
-          follow(from.session, from.info, followAs),
-        );
+        try {
+          await steps.step('the old master follows the new one', () =>
+            follow(from.session, from.info, followAs),
+          );
+        } catch (error) {
+          // where its fence stays the cutover stands
+          if (!(error instanceof ReplyError) || fence === null || fence.kind === 'none') throw error;
+          notFollowing = `it refuses to follow: ${error.reply}`;
+        }
       }
     }
     steps.keep();
     await afterwards(request, async () => {
       await stopped.unpause();
-      if (pings !== null) await writeSettings(from.session, [pings]);
+      await pingsGoOn?.();
       if (notFollowing === null && fence !== null) {
         // its role keeps writes away from now on
         await fence.lift();
@@ -301,6 +302,36 @@ async function compareTail({ steps, fence, tailCheck }: CutoverBasics): Promise<
   if (said !== '') {
     const ms = Math.round((performance.now() - began) * 10) / 10;
     await steps.step('tail compared', async () => undefined, `${said} in ${ms} ms`);
+  }
+}
+
+/**
+ * PINGs move a master's offset, which must stand still while the roles change. Returns what lets them go on; null where
+ * they come seldom enough, or where the server does not grant it: then one may come in between, and the old master
+ * would not follow.
+ */
+async function keepPingsAway({
+  from,
+  steps,
+  journalSwap,
+  note,
+}: RoleSwap): Promise<(() => Promise<void>) | null> {
+  const pings = await pingPeriod(from);
+  if (pings === null) return null;
+  await journalSwap({ pings });
+  let kept = true;
+  const goOn = async (): Promise<void> => {
+    if (kept) await writeSettings(from.session, [pings]);
+  };
+  steps.undo('pings go on', goOn);
+  try {
+    await writeSettings(from.session, [{ name: pings.name, value: String(QUIET_SECONDS) }]);
+    return goOn;
+  } catch (error) {
+    if (!(error instanceof ReplyError)) throw error;
+    kept = false;
+    note(`${pings.name} cannot be set for the moment of the change: ${error.reply}`);
+    return null;
   }
 }
 

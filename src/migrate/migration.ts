@@ -62,6 +62,7 @@ import {
   type RollbackBasics,
   type WayBack,
   WrittenWayBack,
+  whyLossyWayBack,
   whyNoNativeWayBack,
 } from './way-back.ts';
 import { type Beginning, WriteFeed } from './write-feed.ts';
@@ -594,7 +595,12 @@ export class Migration {
       await this.#journal('handover', place);
       let own: string | null = null;
       steps.undo('the target follows again', async () => {
-        if (own === null) return;
+        if (own === null) {
+          // where its answer was lost nobody knows yet
+          const state = await replicationState(target);
+          if (state.role === 'replica') return;
+          own = state.replid;
+        }
         feed.takeForOurs(own, place.offset);
         await hold.follow();
       });
@@ -734,15 +740,7 @@ export class Migration {
     };
     const notFollowing = noFollowing ?? result.notFollowing;
     if (notFollowing === null) {
-      const wayBack = new NativeWayBack(sides);
-      const established = await wayBack.established(FOLLOW_LIMIT_MS);
-      const copied = (await target.info('stats')).number('sync_full') !== fullCopies;
-      if (established) this.#wayBack = wayBack;
-      this.#notes.push(
-        established
-          ? `the old source ${addressOf(this.pair.source)} follows the new master${copied ? ' after a full copy' : ''}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`
-          : `the old source does not reach the new master at ${addressOf(this.pair.target)}: no way back yet; it is read-only, see master_link_status in its INFO replication`,
-      );
+      await this.#watchFollowing(new NativeWayBack(sides), fullCopies);
     } else {
       this.#notes.push(`no way back was kept: ${notFollowing}`);
       if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
@@ -750,6 +748,27 @@ export class Migration {
     }
     this.#moveTo('promoted');
     await this.#journal('swap', null);
+  }
+
+  /** The old source was told to follow: says whether it does, and whether that is a way back. */
+  async #watchFollowing(wayBack: NativeWayBack, fullCopiesBefore: number | null): Promise<void> {
+    const { target, facts } = this.#checked;
+    const [from, to] = [addressOf(this.pair.source), addressOf(this.pair.target)];
+    if (!(await wayBack.established(FOLLOW_LIMIT_MS))) {
+      this.#notes.push(
+        `the old source does not reach the new master at ${to}: no way back yet; it is read-only, see master_link_status in its INFO replication`,
+      );
+      return;
+    }
+    const copied = (await target.info('stats')).number('sync_full') !== fullCopiesBefore;
+    const follows = `the old source ${from} follows the new master${copied ? ' after a full copy' : ''}`;
+    const lossy = whyLossyWayBack(facts);
+    if (lossy === null) this.#wayBack = wayBack;
+    this.#notes.push(
+      lossy === null
+        ? `${follows}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`
+        : `${follows} and is read-only, but that is no way back: ${lossy}`,
+    );
   }
 
   /** Why the old source is not to follow the new master by itself; null: it is. */
@@ -1146,10 +1165,13 @@ export class Migration {
     every(LOST_TARGET_MS, () => void this.#lookForTarget());
   }
 
-  /** An attached target that does not come any more may have forgotten us: a restart makes it a master again. */
+  /**
+   * An attached target may have forgotten us: a restart makes it a master again. It is asked also while it seems to be
+   * connected: of a host that dies nothing is heard.
+   */
   async #lookForTarget(): Promise<void> {
     const attached = this.#attached;
-    if (attached === null || attached.feed.connected || this.#cutover !== null || isOver(this.#phase)) return;
+    if (attached === null || this.#cutover !== null || isOver(this.#phase)) return;
     try {
       if (await attached.hold.regain()) {
         this.#note('the target had forgotten that it is our replica (was it restarted?): it was told again');

@@ -69,7 +69,7 @@ export function judgeAttached(
     );
   }
   throw new PreflightError(
-    `the target is a master again and holds ${targetKeys} keys, written or restored since this run had it`,
+    `the target is a master again and holds ${targetKeys} keys, written, expired or restored since this run had it`,
     {
       code: 'target-written',
       hint: 'look at what they are; to throw them away: FLUSHALL on the target, then resume',

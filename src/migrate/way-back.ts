@@ -86,7 +86,7 @@ export class NativeWayBack implements WayBack {
     const fence = await Fence.prepare(target.session, target.info, { side: 'source', exceptUser: null });
     let applied: ReplicationState = await replicationState(source.session);
     if (applied.role === 'master' || !applied.linkUp) throw followsNoMore();
-    await swapRoles({
+    const { notFollowing } = await swapRoles({
       ...basics,
       from: target,
       to: source,
@@ -109,7 +109,13 @@ export class NativeWayBack implements WayBack {
       replid: () => applied.replid,
       demote: () => follow(source.session, source.info, pair.target),
     });
-    return ['rolled back: the source is the master again, and the target follows it as its replica'];
+    if (notFollowing === null) {
+      return ['rolled back: the source is the master again, and the target follows it as its replica'];
+    }
+    return [
+      `rolled back: the source takes writes again; the target does not follow it (${notFollowing}) and stays fenced; to lift that, on the target:`,
+      ...fence.liftCommands(),
+    ];
   }
 
   async close(): Promise<void> {}
@@ -207,7 +213,7 @@ function followsNoMore(): SourceError {
   });
 }
 
-/** The endpoint by which the old source can follow; or why it cannot. */
+/** Why the old source cannot follow the new master by itself; null: it can. */
 export function whyNoNativeWayBack(
   source: ReplicationState,
   sourceTls: string | null,
@@ -218,4 +224,31 @@ export function whyNoNativeWayBack(
     return `the source speaks ${sourceTls === 'yes' ? '' : 'no '}TLS to a master (tls-replication)`;
   }
   return null;
+}
+
+/**
+ * Why the old source loses writes when it follows the new master, so that a rollback would, too; null: it does not. A
+ * replica that does not understand a command goes on without it (measured: a 6.0 behind a 7.0 has no key of SET … EX).
+ */
+export function whyLossyWayBack(infos: {
+  readonly source: ServerInfo;
+  readonly target: ServerInfo;
+}): string | null {
+  const { source, target } = infos;
+  const unknown = rewrittenFor(target).find(({ since }) => !source.atLeast(...since));
+  if (unknown === undefined) return null;
+  return `a ${source.version} does not understand what a ${target.version} sends to its replicas (${unknown.what}), and loses such writes without a word; --feed write keeps a way back that does not`;
+}
+
+/** What ordinary writes become in the stream of a release, and since when that is understood. protocol.md 2.2. */
+function rewrittenFor(
+  master: ServerInfo,
+): { readonly what: string; readonly since: readonly [number, number] }[] {
+  const rewritten: { what: string; since: readonly [number, number] }[] = [];
+  if (master.atLeast(6, 0)) rewritten.push({ what: 'SET … KEEPTTL of INCRBYFLOAT', since: [6, 0] });
+  if (master.atLeast(7, 0)) rewritten.push({ what: 'SET … PXAT of SET … EX', since: [6, 2] });
+  if (master.family === 'redis' && master.atLeast(8, 2)) {
+    rewritten.push({ what: 'HSETEX … KEEPTTL of HINCRBYFLOAT', since: [8, 0] });
+  }
+  return rewritten;
 }

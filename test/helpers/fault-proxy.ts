@@ -21,7 +21,7 @@ export interface Fault {
 
 export interface FaultProxy {
   readonly port: number;
-  /** `redis://127.0.0.1:port` */
+  /** `redis://host:port` */
   readonly uri: string;
   /** Queues a fault; resolves when it has happened. */
   fault(fault: Fault): Promise<void>;
@@ -36,14 +36,19 @@ export interface FaultProxy {
 export interface ProxyOptions {
   /** Bytes go on in pieces of this size, each by itself; left out: as they come. */
   readonly pieceBytes?: number;
+  /** Where to listen; left out: any free port of 127.0.0.1. */
+  readonly at?: { readonly host: string; readonly port: number };
+  /** The host of `toPort`; left out: 127.0.0.1. */
+  readonly toHost?: string;
 }
 
-/** To `127.0.0.1:toPort`; stopped when the test ends. */
+/** To `toPort`; stopped when the test ends. */
 export async function faultProxy(
   t: Cleanup,
   toPort: number,
   options: ProxyOptions = {},
 ): Promise<FaultProxy> {
+  const { at = { host: '127.0.0.1', port: 0 }, toHost = '127.0.0.1' } = options;
   const queue: Queued[] = [];
   const open = new Set<Passage>();
   let accepted = 0;
@@ -55,7 +60,7 @@ export async function faultProxy(
       client.on('error', () => {}).destroy();
       return;
     }
-    const upstream = connect({ port: toPort, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+    const upstream = connect({ port: toPort, host: toHost, noDelay: true, allowHalfOpen: true });
     const passage = new Passage(client, upstream, queue, options.pieceBytes ?? Number.POSITIVE_INFINITY);
     open.add(passage);
     for (const socket of [client, upstream]) {
@@ -64,7 +69,7 @@ export async function faultProxy(
       });
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(at.port, at.host, resolve));
   const address = server.address();
   const port = address !== null && typeof address === 'object' ? address.port : 0;
   const cutAll = (how: 'close' | 'reset'): void => {
@@ -76,7 +81,7 @@ export async function faultProxy(
   });
   return {
     port,
-    uri: `redis://127.0.0.1:${port}`,
+    uri: `redis://${at.host}:${port}`,
     fault: (fault) => new Promise((resolve) => queue.push({ fault, happened: resolve })),
     cutAll,
     refuse: (refuse) => {
@@ -129,7 +134,9 @@ class Passage {
     from.on('end', () => {
       if (!this.#stalled) to.end();
     });
-    from.on('error', () => this.end('reset'));
+    from.on('error', () => {
+      if (!this.#stalled) this.end('reset');
+    });
     from.on('close', () => {
       if (!this.#stalled) this.end('close');
     });

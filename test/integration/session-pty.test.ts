@@ -110,7 +110,9 @@ test('two pairs: s, l, e, m with a wrong name and with the right one', terminalO
   for (const { source } of pairs) {
     const name = `127.0.0.1:${source.port}`;
     // the traffic and onSource; our own connections are left out
-    const text = await terminal.shown(new RegExp(`(^${name}: client .* user default .*\\n(?:  .*\\n)?){2}`, 'm'));
+    const text = await terminal.shown(
+      new RegExp(`(^${name}: client .* user default .*\\n(?:  .*\\n)?){2}`, 'm'),
+    );
     assert.doesNotMatch(text, new RegExp(`^${name}: client .*redis-cutover`, 'm'));
   }
   assert.match((await writeError(pairs[0].onTarget)) ?? '', /^NOPERM/);

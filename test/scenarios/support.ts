@@ -22,9 +22,11 @@ export function newRunDir(t: Cleanup): string {
 
 export interface MigrateOptions extends CliOptions {
   readonly runDir?: string;
+  /** For `--feed`; left out: write. */
+  readonly feed?: 'auto' | 'attach' | 'write';
 }
 
-/** `migrate --feed write --json` from one URI to another. */
+/** `migrate --json` from one URI to another. */
 export function migrate(
   t: Cleanup,
   [src, dst]: readonly [string, string],
@@ -32,7 +34,8 @@ export function migrate(
   options: MigrateOptions = {},
 ): CliRun {
   const runDir = options.runDir ?? newRunDir(t);
-  const fixed = ['migrate', '--src', src, '--dst', dst, '--feed', 'write', '--json', '--run-dir', runDir];
+  const { feed = 'write' } = options;
+  const fixed = ['migrate', '--src', src, '--dst', dst, '--feed', feed, '--json', '--run-dir', runDir];
   return runCli([...fixed, ...args], { t, ...options });
 }
 
