@@ -6,7 +6,7 @@
  *
  * The spool serves the target's reconnects: it keeps what the target has not acknowledged.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import {
   assertNever,
   type CutoverError,
@@ -557,7 +557,9 @@ export class AttachFeed implements Feed, ReplicaListener {
     while (this.#waiters.length > 0 && this.#closedBy === null && !this.#signal.aborted) {
       const before = this.#applied;
       await this.refresh();
-      if (this.#applied === before && this.#waiters.length > 0) await delay(this.connected ? 0 : 20);
+      if (this.#applied > before || this.#waiters.length === 0) continue;
+      // a timer of 0 ms takes one: applications wait meanwhile
+      await (this.connected ? nextTurn() : delay(20));
     }
   }
 

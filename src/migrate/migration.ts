@@ -75,7 +75,7 @@ const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
 /** Keys that are compared on both sides before the target is opened. */
-const TAIL_KEYS = 8;
+const TAIL_KEYS = 6;
 const WARM_UP_ROUNDS = 10;
 const WARM_UP_LIMIT_MS = 500;
 const HOOK_LIMIT_MS = 60_000;
