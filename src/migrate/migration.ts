@@ -10,7 +10,6 @@
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import { ServerSession } from '../client/session.ts';
@@ -18,7 +17,6 @@ import { addressOf, type PairSpec } from '../core/endpoint.ts';
 import {
   assertNever,
   type CutoverError,
-  EXIT,
   InvariantError,
   PreflightError,
   SourceError,
@@ -32,29 +30,28 @@ import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
-import { CHECKPOINT_KEY, type Checkpoint } from '../target/write/checkpoint.ts';
-import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
-import { LEASE_KEY } from '../target/write/lease.ts';
+import type { Checkpoint } from '../target/write/checkpoint.ts';
+import { Fence } from '../target/write/fence.ts';
 import { openedMark } from '../target/write/own-writes.ts';
 import type { StopPlace } from './attach-feed.ts';
 import { isSameAddress, takenBySomebodyElse } from './attach-hold.ts';
 import { type Attachment, attach } from './attachment.ts';
 import { clientsOn, killClients } from './clients.ts';
 import { cutOver, sourceOffset, swapRoles } from './cutover.ts';
+import { CutoverKit, fenceLeftNotes } from './cutover-kit.ts';
 import { type DivergenceSample, type Feed, type FeedListener, FeedSwitch } from './feed.ts';
-import { runHook } from './hooks.ts';
 import type { Leftovers } from './leftovers.ts';
+import type { PairContext } from './pair-context.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { RateMeter } from './rate-meter.ts';
 import { type AttachedResume, judgeAttached } from './resume-attached.ts';
 import { primeBacklog, ReverseLink } from './reverse-link.ts';
-import { assertLeftAt, follow, isFollowing, makeMaster, replicationState } from './roles.ts';
+import { assertLeftAt, follow, makeMaster, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
-import { readSettingIfAllowed, writeSettings } from './settings.ts';
+import { writeSettings } from './settings.ts';
 import { Steps, within } from './steps.ts';
-import type { StreamTail } from './stream-tail.ts';
 import { SAMPLE_INTERVAL_MS, SyncGauge } from './sync-gauge.ts';
-import { compareTail, latestKeys } from './tail-check.ts';
+import { isThrough, TakeUp } from './take-up.ts';
 import { TargetDoor } from './target-door.ts';
 import { TargetHold } from './target-hold.ts';
 import {
@@ -63,7 +60,6 @@ import {
   type WayBack,
   WrittenWayBack,
   whyLossyWayBack,
-  whyNoNativeWayBack,
 } from './way-back.ts';
 import { type Beginning, WriteFeed } from './write-feed.ts';
 
@@ -74,11 +70,6 @@ const SAME_NOTE_MS = 30_000;
 const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
-/** Keys that are compared on both sides before the target is opened. */
-const TAIL_KEYS = 6;
-const WARM_UP_ROUNDS = 10;
-const WARM_UP_LIMIT_MS = 500;
-const HOOK_LIMIT_MS = 60_000;
 /** For the old source to have its link to the new master. */
 const FOLLOW_LIMIT_MS = 10_000;
 const LOST_TARGET_MS = 3_000;
@@ -93,7 +84,7 @@ export class Migration {
   readonly pair: PairSpec;
   readonly #options: RunOptions;
   readonly #ports: MigrationPorts;
-  #left: Leftovers | null;
+  readonly #left: Leftovers | null;
   readonly #abort = new AbortController();
   readonly #gauge = new SyncGauge();
   readonly #byteRate = new RateMeter();
@@ -115,6 +106,8 @@ export class Migration {
   #timers: NodeJS.Timeout[] = [];
   #sourceOffset = 0;
   #copies = 0;
+  /** True where an earlier process has brought the pair to its end. */
+  #through = false;
   /** True where a resumed pair was left with applications writing to its target. */
   #open = false;
   /** The source's fence, where a resumed pair was left with it. */
@@ -163,7 +156,8 @@ export class Migration {
       const connectTimeoutMs = CONNECT_TIMEOUT_MS;
       this.#source ??= await ServerSession.open(this.pair.source, 'source', { connectTimeoutMs });
       this.#target ??= await ServerSession.open(this.pair.target, 'target', { connectTimeoutMs });
-      if (this.#left !== null && (await this.#isThrough(this.#left))) {
+      this.#through = this.#left !== null && (await isThrough(this.#left, this.pair, this.#sessions));
+      if (this.#through) {
         const detail = 'this pair was promoted before: what may be left on its servers is put away';
         this.#emit({ event: 'check', pair: this.pair.name, name: 'resume', status: 'ok', detail });
         return [];
@@ -183,7 +177,7 @@ export class Migration {
     try {
       this.#folder = folder;
       this.#startedAt = performance.now();
-      if (this.#through) await this.#finishThrough();
+      if (this.#through && this.#left !== null) await this.#finishThrough(this.#left);
       else await this.#begin();
     } catch (error) {
       this.#fail(toCutoverError(error));
@@ -222,7 +216,7 @@ export class Migration {
       default:
         return assertNever(found);
     }
-    if (left !== null) await this.#undoCutover(left);
+    if (left !== null) await new TakeUp(this.#context, left).undoCutover();
     const has = found.kind === 'go-on' ? found : null;
     try {
       await this.#journal('feed', 'attach');
@@ -374,179 +368,33 @@ export class Migration {
 
   // ---- taking up what an earlier process has left --------------------------------------------------------
 
-  #through = false;
-
-  /** True where nothing is left to do but to tidy up. */
-  async #isThrough(left: Leftovers): Promise<boolean> {
-    this.#through = left.phase === 'promoted' || left.phase === 'rolled-back';
-    // the source may follow the target already: the preflight would take that for a mistake
-    if (!this.#through && left.swap !== null && this.#source !== null && this.#target !== null) {
-      const [source, target] = [await replicationState(this.#source), await replicationState(this.#target)];
-      this.#through = target.role === 'master' && isFollowing(source, target, this.pair.target);
-    }
-    return this.#through;
-  }
-
-  /** Says in what state an earlier process has left the pair, and undoes a cutover that it was in the middle of. */
+  /** Feed write: goes on where the target was opened, and undoes a cutover that had not come so far. */
   async #takeUp(left: Leftovers): Promise<void> {
-    const { source, target } = this.#checked;
-    // opened, which had not been noted yet
-    const opened =
-      left.sourceFence !== null &&
-      left.targetFence !== null &&
-      (await Fence.fromJournal(target, left.targetFence).standing()) === false;
-    const cutOver = left.cutOver || opened;
-    this.#open ||= cutOver || left.phase === 'writable';
-    if (left.sourceFence !== null && cutOver) {
-      this.#note(
-        'the run had ended between opening the target and promoting it: the source stays fenced, promote goes on',
-      );
-      this.#sourceFence = Fence.fromJournal(source, left.sourceFence);
-      return;
-    }
-    await this.#undoCutover(left);
+    const takeUp = new TakeUp(this.#context, left);
+    const opened = await takeUp.wasOpened();
+    this.#open ||= opened || left.phase === 'writable';
+    if (left.sourceFence === null || !opened) return takeUp.undoCutover();
+    this.#note(
+      'the run had ended between opening the target and promoting it: the source stays fenced, promote goes on',
+    );
+    this.#sourceFence = Fence.fromJournal(this.#checked.source, left.sourceFence);
   }
 
-  async #undoCutover(left: Leftovers): Promise<void> {
-    const { source, facts } = this.#checked;
-    if (left.swap?.pings) await writeSettings(source, [left.swap.pings]);
-    if (left.swap !== null) await this.#journal('swap', null);
-    if (left.sourceUser) {
-      await dropRunUser(source, this.#checkedFolder.run.runId);
-      await this.#journal('source-user-dropped');
-    }
-    if (left.sourceFence === null) return;
-    this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
-    if (facts.source.atLeast(6, 2)) await source.call('CLIENT', 'UNPAUSE').catch(ignoreReplyError);
-    await this.#journal('source-fence-lifted');
-    this.#note('the run had ended in the middle of a cutover: the source takes writes again');
-  }
-
-  /** The roles had changed, or half of them: the rest is done, since the target has taken writes. */
+  /** Feed attach: the target had been made a master, and has taken writes since. */
   async #finishSwap(left: Leftovers | null, found: AttachedResume & { kind: 'promoted' }): Promise<void> {
-    const { source, facts } = this.#checked;
-    this.#note('the run had ended with the target being a master: the cutover is brought to its end');
-    const fence =
-      left === null || left.sourceFence === null ? null : Fence.fromJournal(source, left.sourceFence);
-    // keys that expire move it on, too; writes of applications are kept away by the fence
-    if (!found.sourceEqual && (await fence?.standing()) !== true) {
-      throw new PreflightError('the source has moved on since the target was made a master', {
-        code: 'two-masters',
-        hint: 'both may have been written to: compare them, decide which side is right, and lift the fence of that one (ACL LIST)',
-        exitCode: EXIT.attention,
-      });
-    }
-    if (!found.sourceFollows) {
-      const whyNot = found.sourceEqual
-        ? await this.#whyNotFollowing(fence)
-        : 'the old source has gone on by itself, and would need a full copy';
-      if (whyNot === null) {
-        await follow(source, facts.source, this.pair.target);
-      } else {
-        if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
-        this.#notes.push(`no way back was kept: ${whyNot}`);
-      }
-    }
-    this.#left = left;
-    await this.#finishThrough();
+    if (left === null) throw new InvariantError('a new pair was promoted before it began');
+    await new TakeUp(this.#context, left).finishSwap(found, (fence) => this.#kit.whyNotFollowing(fence));
+    await this.#finishThrough(left);
   }
 
   /** The pair was through: only what a crash may have left on the servers is put away. */
-  async #finishThrough(): Promise<void> {
-    const { source, target } = this.#sessions;
-    const left = this.#left;
-    if (left === null) throw new InvariantError('nothing was left');
+  async #finishThrough(left: Leftovers): Promise<void> {
+    const takeUp = new TakeUp(this.#context, left);
     this.#moveTo('promoted', 'it was promoted before');
-    if (await this.#wasRolledBack(left)) {
-      this.#moveTo('rolled-back', 'it was rolled back before');
-      await this.#tidyRollback(left);
-    } else {
-      await this.#tidyPromotion(left);
-    }
-    if (left.swap?.pings) await writeSettings(source, [left.swap.pings]);
-    if (left.backSwap?.pings) await writeSettings(target, [left.backSwap.pings]);
-    await writeSettings(target, left.attached ?? []);
-    if (left.runUser) await dropRunUser(target, this.#checkedFolder.run.runId);
-    await this.#journal('swap', null);
-    await this.#journal('back-swap', null);
+    const rolledBack = await takeUp.wasRolledBack();
+    if (rolledBack) this.#moveTo('rolled-back', 'it was rolled back before');
+    await takeUp.tidy(rolledBack);
     await this.#letGo('promoted');
-  }
-
-  /** Whether a rollback had come as far as letting applications write to the old source. */
-  async #wasRolledBack(left: Leftovers): Promise<boolean> {
-    const { source } = this.#sessions;
-    if (left.phase === 'rolled-back') return true;
-    if (left.backSwap !== null) return (await replicationState(source)).role === 'master';
-    // behind a promotion the target is fenced by a rollback alone
-    if (left.targetFence === null) return false;
-    return (
-      left.sourceFence === null || (await Fence.fromJournal(source, left.sourceFence).standing()) === false
-    );
-  }
-
-  async #tidyPromotion(left: Leftovers): Promise<void> {
-    const { source, target } = this.#sessions;
-    const follows = isFollowing(
-      await replicationState(source),
-      await replicationState(target),
-      this.pair.target,
-    );
-    if (left.sourceFence !== null && follows) {
-      this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
-      await this.#journal('source-fence-lifted');
-    }
-    if (left.targetFence !== null) {
-      this.#notes.push(...(await Fence.fromJournal(target, left.targetFence).lift()));
-      await target.call('CLIENT', 'UNPAUSE').catch(ignoreReplyError);
-      await this.#journal('target-fence-lifted');
-    }
-    await target.call('DEL', CHECKPOINT_KEY, LEASE_KEY);
-    if (left.sourceUser) {
-      await this.#tidySourceUser();
-      this.#notes.push(
-        'the way back was closed when the run ended: what was written since is on the target only',
-      );
-    }
-    if (follows) this.#notes.push('the old source follows the new master: a rollback loses nothing');
-  }
-
-  async #tidyRollback(left: Leftovers): Promise<void> {
-    const { source, target } = this.#sessions;
-    const now = { source: await replicationState(source), target: await replicationState(target) };
-    if (left.sourceFence !== null) {
-      this.#notes.push(...(await Fence.fromJournal(source, left.sourceFence).lift()));
-      await this.#journal('source-fence-lifted');
-    }
-    let follows = now.target.role === 'replica';
-    if (left.backSwap !== null && !follows) {
-      const { former } = now.source;
-      follows = former?.replid === now.target.replid && former.endOffset === now.target.offset;
-      if (follows) await follow(target, await target.info('server'), this.pair.source);
-    }
-    if (left.targetFence !== null) {
-      const fence = Fence.fromJournal(target, left.targetFence);
-      if (follows) {
-        this.#notes.push(...(await fence.lift()));
-        await this.#journal('target-fence-lifted');
-      } else {
-        this.#notes.push('the target stays fenced; to lift that, on the target:', ...fence.liftCommands());
-      }
-    }
-    if (left.sourceUser) await this.#tidySourceUser();
-  }
-
-  /** Our user on the old source and its checkpoint there: only as that user it can be deleted behind the fence. */
-  async #tidySourceUser(): Promise<void> {
-    const { source } = this.#sessions;
-    const { runId } = this.#checkedFolder.run;
-    const own = await createRunUser(source, await source.info('server'), runId);
-    const session = await ServerSession.open({ ...this.pair.source, ...own }, 'source', {
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    });
-    await session.call('DEL', CHECKPOINT_KEY);
-    await session.close();
-    await dropRunUser(source, runId);
-    await this.#journal('source-user-dropped');
   }
 
   // ---- e: applications may write to the target -----------------------------------------------------------
@@ -672,14 +520,14 @@ export class Migration {
     const wasWritable = this.#phase === 'writable';
     if (!wasWritable) await this.#connectReverse(null);
     const reverse = this.#reverse;
-    const fence = this.#sourceFence ?? (await this.#prepareSourceFence(reverse?.user ?? null));
-    await this.#warmUp(feed, fence);
+    const fence = this.#sourceFence ?? (await this.#kit.prepareSourceFence(reverse?.user ?? null));
+    await this.#kit.warmUp(feed, fence);
     signal.throwIfAborted();
     const result = await cutOver({
-      ...this.#cutoverBasics(signal, fence),
+      ...this.#kit.basics(signal, fence),
       gates: hold,
       feed,
-      tailCheck: async () => (wasWritable ? '' : this.#compareTail(feed.tail())),
+      tailCheck: async () => (wasWritable ? '' : this.#kit.compareTail(feed.tail())),
       mark: wasWritable || reverse === null ? null : () => this.#writeOpenedMark(),
     });
     this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
@@ -713,13 +561,13 @@ export class Migration {
   /** Feed attach: the target becomes the master, and the source its replica. */
   async #swapRoles({ hold, feed }: Attachment, signal: AbortSignal): Promise<void> {
     const { source, target, facts } = this.#checked;
-    const fence = await this.#prepareSourceFence(null);
-    const noFollowing = await this.#whyNotFollowing(fence);
-    await this.#warmUp(feed, fence);
+    const fence = await this.#kit.prepareSourceFence(null);
+    const noFollowing = await this.#kit.whyNotFollowing(fence);
+    await this.#kit.warmUp(feed, fence);
     signal.throwIfAborted();
     const fullCopies = (await target.info('stats')).number('sync_full');
     const result = await swapRoles({
-      ...this.#cutoverBasics(signal, fence),
+      ...this.#kit.basics(signal, fence),
       to: { session: target, info: facts.target },
       followAs: noFollowing === null ? this.pair.target : null,
       applier: feed,
@@ -728,7 +576,7 @@ export class Migration {
         feed.takeForOurs(replid, former?.endOffset ?? -1);
         await hold.follow();
       },
-      tailCheck: () => this.#compareTail(feed.tail()),
+      tailCheck: () => this.#kit.compareTail(feed.tail()),
       journalSwap: (swap) => this.#journal('swap', swap),
     });
     this.#writeOutageMs = result.writeOutageMs;
@@ -768,98 +616,6 @@ export class Migration {
       lossy === null
         ? `${follows}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`
         : `${follows} and is read-only, but that is no way back: ${lossy}`,
-    );
-  }
-
-  /** Why the old source is not to follow the new master by itself; null: it is. */
-  async #whyNotFollowing(fence: Fence | null): Promise<string | null> {
-    const { source } = this.#checked;
-    if (!this.#options.reverse) return '--no-reverse';
-    if (fence === null) return '--no-source-fence leaves the source writable';
-    return whyNoNativeWayBack(
-      await replicationState(source),
-      await readSettingIfAllowed(source, 'tls-replication'),
-      this.pair.target,
-    );
-  }
-
-  async #prepareSourceFence(exceptUser: string | null): Promise<Fence | null> {
-    const { source, facts } = this.#checked;
-    const fence = this.#options.sourceFence
-      ? await Fence.prepare(source, facts.source, { side: 'source', exceptUser })
-      : null;
-    if (fence === null || fence.kind === 'none') {
-      this.#note(
-        `writes on the source are not stopped (${fence?.reason ?? '--no-source-fence'}): the last ones can be lost`,
-      );
-    }
-    return fence;
-  }
-
-  #cutoverBasics(signal: AbortSignal, fence: Fence | null) {
-    const { source, facts, folder } = this.#checked;
-    const { before, onCutover } = this.#options.hooks;
-    const hook = (event: 'before' | 'cutover', command: string | null) =>
-      command === null
-        ? null
-        : () =>
-            runHook(
-              command,
-              {
-                event,
-                pair: this.pair.name,
-                source: this.pair.source,
-                target: this.pair.target,
-                feed: facts.feed,
-                runDir: folder.dir,
-              },
-              { timeoutMs: HOOK_LIMIT_MS, signal, onLine: (line) => this.#note(`hook: ${line}`) },
-            );
-    return {
-      steps: new Steps(this.pair.name, this.#ports.emit, signal),
-      from: { session: source, info: facts.source },
-      fence,
-      timeoutMs: this.#options.cutoverTimeoutMs,
-      signal,
-      note: (message: string) => this.#note(message),
-      journalFence: (set: boolean) =>
-        set
-          ? this.#journal('source-fence', fence?.toJournal() ?? null)
-          : this.#journal('source-fence-lifted'),
-      hooks: { before: hook('before', before), onCutover: hook('cutover', onCutover) },
-    };
-  }
-
-  /** Goes through what comes a few times before it counts: what is done for the first time takes many times as long. */
-  async #warmUp(feed: Feed, fence: Fence | null): Promise<void> {
-    const { source, target } = this.#checked;
-    let rounds = 0;
-    const round = async (): Promise<void> => {
-      const tail = feed.tail();
-      if (tail !== null) await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
-      await Promise.all([sourceOffset(source), feed.refresh(), replicationState(target), fence?.recheck()]);
-      if (++rounds < WARM_UP_ROUNDS) await round();
-    };
-    // a server that does not answer is found out by the steps themselves
-    await Promise.race([round().catch(() => undefined), delay(WARM_UP_LIMIT_MS, undefined, { ref: false })]);
-    rounds = WARM_UP_ROUNDS;
-  }
-
-  /** Compares the keys that were written last; says how many. @throws TargetError `tail-differs` */
-  async #compareTail(tail: StreamTail | null): Promise<string> {
-    if (tail === null) return '';
-    const { source, target } = this.#checked;
-    const keys = latestKeys(tail.bytes, tail.db, TAIL_KEYS);
-    const { compared, different, refused } = await compareTail(source, target, keys);
-    if (refused !== null) this.#note(`not all of the last keys could be compared: ${refused.reply}`);
-    const [first] = different;
-    if (first === undefined) return keys.length === 0 ? '' : `${compared} keys equal`;
-    throw new TargetError(
-      `${different.length} of the ${keys.length} keys written last differ, the first is ${first.keyDigest} in database ${first.db}`,
-      {
-        code: 'tail-differs',
-        hint: 'somebody else may write to the target (CLIENT LIST there); take a new copy if the keys stay different',
-      },
     );
   }
 
@@ -955,7 +711,7 @@ export class Migration {
       timeoutMs: this.#options.cutoverTimeoutMs,
       signal,
       note: (message) => this.#note(message),
-      tailCheck: (tail) => this.#compareTail(tail),
+      tailCheck: (tail) => this.#kit.compareTail(tail),
       journalFence: (fence) =>
         fence === null
           ? this.#journal('target-fence-lifted')
@@ -1360,6 +1116,25 @@ export class Migration {
     return { ...this.#sessions, facts: this.#facts, folder: this.#checkedFolder };
   }
 
+  get #context(): PairContext {
+    const folder = this.#checkedFolder;
+    return {
+      ...this.#sessions,
+      pair: this.pair,
+      options: this.#options,
+      runId: folder.run.runId,
+      runDir: folder.dir,
+      emit: this.#ports.emit,
+      note: (message) => this.#note(message),
+      remember: (...notes) => void this.#notes.push(...notes),
+      journal: (kind, data) => this.#journal(kind, data),
+    };
+  }
+
+  get #kit(): CutoverKit {
+    return new CutoverKit({ ...this.#context, facts: this.#checked.facts });
+  }
+
   get #checkedFolder(): RunFolder {
     if (this.#folder === null) throw new InvariantError('the pair has no run folder');
     return this.#folder;
@@ -1413,10 +1188,6 @@ function isNoWayToAttach(error: CutoverError): boolean {
   return error instanceof ReplyError || error.code === 'target-unreachable' || error.code === 'listen';
 }
 
-function ignoreReplyError(error: unknown): void {
-  if (!(error instanceof ReplyError)) throw error;
-}
-
 function calledOff(reason: string): TargetError {
   return new TargetError(`the cutover was called off: ${reason}`, {
     code: 'cutover-called-off',
@@ -1430,16 +1201,6 @@ function notNow(what: string, state: string): PreflightError {
     code: 'not-now',
     hint: 'wait until the pair is in sync',
   });
-}
-
-/** How to give the applications their rights on the source back, as commands to type. */
-function fenceLeftNotes(fence: Fence, where: string): string[] {
-  const commands = fence.liftCommands();
-  if (commands.length === 0) return [];
-  return [
-    `the source ${where} stays fenced: its users have lost write commands and nothing else; to lift it, on the source:`,
-    ...commands.map((command) => printable(command, 2000)),
-  ];
 }
 
 function safeFileName(name: string): string {
