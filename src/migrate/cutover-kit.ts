@@ -17,8 +17,11 @@ import type { StreamTail } from './stream-tail.ts';
 import { compareTail, latestKeys } from './tail-check.ts';
 import { whyNoNativeWayBack } from './way-back.ts';
 
-/** Keys that are compared on both sides before the target is opened. */
-const TAIL_KEYS = 6;
+/**
+ * Keys that are compared on both sides before the target is opened. Each costs time in which applications wait; a
+ * replica has them by the servers' own doing.
+ */
+const TAIL_KEYS = { attach: 6, write: 32 } as const;
 const WARM_UP_ROUNDS = 10;
 const WARM_UP_LIMIT_MS = 500;
 const HOOK_LIMIT_MS = 60_000;
@@ -91,11 +94,12 @@ export class CutoverKit {
 
   /** Goes through what comes a few times before it counts: what is done for the first time takes many times as long. */
   async warmUp(feed: Feed, fence: Fence | null): Promise<void> {
-    const { source, target } = this.#pair;
+    const { source, target, facts } = this.#pair;
     let rounds = 0;
     const round = async (): Promise<void> => {
       const tail = feed.tail();
-      if (tail !== null) await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS));
+      if (tail !== null)
+        await compareTail(source, target, latestKeys(tail.bytes, tail.db, TAIL_KEYS[facts.feed]));
       await Promise.all([sourceOffset(source), feed.refresh(), replicationState(target), fence?.recheck()]);
       if (++rounds < WARM_UP_ROUNDS) await round();
     };
@@ -107,8 +111,8 @@ export class CutoverKit {
   /** Compares the keys that were written last; says how many. @throws TargetError `tail-differs` */
   async compareTail(tail: StreamTail | null): Promise<string> {
     if (tail === null) return '';
-    const { source, target } = this.#pair;
-    const keys = latestKeys(tail.bytes, tail.db, TAIL_KEYS);
+    const { source, target, facts } = this.#pair;
+    const keys = latestKeys(tail.bytes, tail.db, TAIL_KEYS[facts.feed]);
     const { compared, different, refused } = await compareTail(source, target, keys);
     if (refused !== null) this.#pair.note(`not all of the last keys could be compared: ${refused.reply}`);
     const [first] = different;
