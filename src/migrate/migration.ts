@@ -545,17 +545,22 @@ export class Migration {
         () => this.#journal('source-fence-lifted'),
         hold.endpoint.username,
       );
-      await reverse.open();
-    } else if (!this.#options.reverse) {
-      this.#notes.push('no way back was kept (--no-reverse)');
-    } else if (fence !== null && this.#options.cutover !== 'ask') {
-      this.#notes.push(
-        'the way back is closed: with feed write it needs a session that goes on (--cutover ask)',
-      );
+      await reverse.open().catch((error: unknown) => this.#reverseLost(toCutoverError(error)));
+    } else {
+      this.#notes.push(`no way back was kept: ${this.#whyNoWrittenWayBack(fence)}`);
     }
     // last: the commands to type stand below it
     if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
     this.#moveTo('promoted');
+  }
+
+  #whyNoWrittenWayBack(fence: Fence | null): string {
+    if (!this.#options.reverse) return '--no-reverse';
+    if (fence === null) return '--no-source-fence leaves the source writable';
+    if (fence.kind !== 'acl') return 'the source knows no users: nobody could be let through its fence';
+    return this.#options.cutover === 'ask'
+      ? 'the target could not be followed before it was opened'
+      : 'with feed write it needs a session that goes on (--cutover ask)';
   }
 
   /** Feed attach: the target becomes the master, and the source its replica. */
