@@ -23,6 +23,7 @@ import { StreamScanner } from '../resp/stream-scanner.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
+import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
 import type { ReplicationState } from './roles.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
@@ -74,9 +75,8 @@ export class AttachFeed implements Feed, ReplicaListener {
   #replid = '';
   /** Earlier names of the history, and up to which offset they are good. */
   #formerIds = new Map<string, number>();
-  #applied = -1;
+  readonly #applied = new AppliedOffset();
   #appliedPosition = 0;
-  #waiters: Waiter[] = [];
   #closedBy: CutoverError | null = null;
   #onReached: () => void = () => undefined;
   #stopped = false;
@@ -101,7 +101,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
     this.#stage = resumeFrom === null ? { kind: 'idle' } : { kind: 'back', at: resumeFrom };
-    this.#applied = resumeFrom?.offset ?? -1;
+    this.#applied.restart(resumeFrom?.offset ?? -1);
     this.#replid = resumeFrom?.replid ?? '';
   }
 
@@ -160,18 +160,13 @@ export class AttachFeed implements Feed, ReplicaListener {
   }
 
   appliedOffset(): number {
-    return this.#applied;
+    return this.#applied.value;
   }
 
   whenApplied(offset: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#closedBy !== null) reject(this.#closedBy);
-      else if (this.#applied >= offset) resolve();
-      else {
-        this.#waiters.push({ offset, resolve, reject });
-        void this.#look();
-      }
-    });
+    const reached = this.#applied.whenReached(offset);
+    void this.#look();
+    return reached;
   }
 
   async refresh(): Promise<void> {
@@ -296,7 +291,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#replid = position.replid;
     this.#formerIds.clear();
     this.#tail.reset();
-    this.#applied = position.offset;
+    this.#applied.restart(position.offset);
     this.#appliedPosition = 0;
     this.#snapshotBytes = 0;
     this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
@@ -414,8 +409,7 @@ export class AttachFeed implements Feed, ReplicaListener {
       this.#listener.snapshotLoaded();
       return;
     }
-    if (stage.kind === 'stream' && offset > this.#applied) this.#setApplied(offset);
-    else if (stage.kind === 'stream') this.#wake();
+    if (stage.kind === 'stream' && offset > this.#applied.value) this.#setApplied(offset);
   }
 
   detached(reason: string): void {
@@ -521,7 +515,6 @@ export class AttachFeed implements Feed, ReplicaListener {
   #setApplied(offset: number): void {
     const stage = this.#stage;
     if (stage.kind !== 'stream') return;
-    this.#applied = offset;
     const position = Math.min(stage.streamStart + offset - stage.startOffset, this.#spool.end);
     this.#appliedPosition = position;
     try {
@@ -531,14 +524,7 @@ export class AttachFeed implements Feed, ReplicaListener {
       return;
     }
     this.#spool.release(Math.min(position, this.#tail.passed(stage.scanner.boundary)));
-    this.#wake();
-  }
-
-  #wake(): void {
-    if (this.#waiters.length === 0) return;
-    const ready = this.#waiters.filter((waiter) => waiter.offset <= this.#applied);
-    this.#waiters = this.#waiters.filter((waiter) => waiter.offset > this.#applied);
-    for (const waiter of ready) waiter.resolve();
+    this.#applied.reach(offset);
   }
 
   /** Moves a scanner on to `end`, or to the first boundary at or behind `firstBoundaryAt`. */
@@ -554,10 +540,10 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   /** Somebody waits: the target is asked again and again, since it tells by itself only each second. */
   async #look(): Promise<void> {
-    while (this.#waiters.length > 0 && this.#closedBy === null && !this.#signal.aborted) {
-      const before = this.#applied;
+    while (this.#applied.awaited && this.#closedBy === null && !this.#signal.aborted) {
+      const before = this.#applied.value;
       await this.refresh();
-      if (this.#applied > before || this.#waiters.length === 0) continue;
+      if (this.#applied.value > before || !this.#applied.awaited) continue;
       // a timer of 0 ms takes one: applications wait meanwhile
       await (this.connected ? nextTurn() : delay(20));
     }
@@ -565,8 +551,7 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   #end(reason: CutoverError): void {
     this.#closedBy ??= reason;
-    for (const waiter of this.#waiters) waiter.reject(this.#closedBy);
-    this.#waiters = [];
+    this.#applied.end(this.#closedBy);
     void this.#server?.close();
   }
 
@@ -575,12 +560,6 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#end(error);
     this.#listener.failed(error);
   }
-}
-
-interface Waiter {
-  readonly offset: number;
-  readonly resolve: () => void;
-  readonly reject: (error: CutoverError) => void;
 }
 
 const nothing = (): void => undefined;

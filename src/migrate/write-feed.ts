@@ -32,6 +32,7 @@ import { judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
 import { ActionTable } from '../target/write/stream-rules.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
+import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 import type { Entrance } from './target-door.ts';
@@ -118,9 +119,8 @@ export class WriteFeed implements Feed, ReplyListener {
   /** spool.end when the reader last found nothing complete: no use to look again before more has come. */
   #starvedAt = -1;
   /** Offset of everything that the target has. */
-  #applied = -1;
+  readonly #applied = new AppliedOffset();
   #appliedPosition = 0;
-  #waiters: Waiter[] = [];
   #auxDb = 0;
   #auxPosition: { replid?: string; offset?: number } = {};
   #finishing: Waiter | null = null;
@@ -174,11 +174,11 @@ export class WriteFeed implements Feed, ReplyListener {
         return;
       case 'checkpoint':
         this.#stage = { kind: 'back', checkpoint: begin.checkpoint, asked: false };
-        this.#applied = begin.checkpoint.offset;
+        this.#applied.restart(begin.checkpoint.offset);
         return;
       case 'spool':
         this.#stage = { kind: 'stream' };
-        this.#applied = begin.checkpoint.offset;
+        this.#applied.restart(begin.checkpoint.offset);
         this.#appliedPosition = begin.position;
         this.#stream.attach(null, begin.position, begin.checkpoint);
         this.#recover(null);
@@ -222,7 +222,7 @@ export class WriteFeed implements Feed, ReplyListener {
   }
 
   appliedOffset(): number {
-    return this.#applied;
+    return this.#applied.value;
   }
 
   /** True while commands can go to the target. */
@@ -238,11 +238,7 @@ export class WriteFeed implements Feed, ReplyListener {
   }
 
   whenApplied(offset: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#closedBy !== null) reject(this.#closedBy);
-      else if (this.#applied >= offset) resolve();
-      else this.#waiters.push({ offset, resolve, reject });
-    });
+    return this.#applied.whenReached(offset);
   }
 
   // ---- life ----------------------------------------------------------------------------------------------
@@ -309,8 +305,7 @@ export class WriteFeed implements Feed, ReplyListener {
   #end(reason: CutoverError): void {
     this.#closedBy ??= reason;
     this.#drop();
-    for (const waiter of this.#waiters) waiter.reject(this.#closedBy);
-    this.#waiters = [];
+    this.#applied.end(this.#closedBy);
     this.#finishing?.reject(this.#closedBy);
     this.#finishing = null;
   }
@@ -358,7 +353,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#starvedAt = -1;
     this.#auxDb = 0;
     this.#auxPosition = {};
-    this.#applied = position?.offset ?? -1;
+    this.#applied.restart(position?.offset ?? -1);
     this.#appliedPosition = 0;
     this.#snapshotRetryFrom = 0;
     this.#snapshotBytes = 0;
@@ -516,7 +511,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#appliedPosition = stage.streamStart;
     this.#spool.release(stage.streamStart);
     this.#stream.attach(connection, stage.streamStart, { ...position, db: this.#auxDb });
-    this.#setApplied(position.offset);
+    this.#applied.reach(position.offset);
     // the target is complete only now: from here on it need not be loaded again
     this.#stream.writeCheckpoint();
     this.#listener.snapshotLoaded();
@@ -543,7 +538,7 @@ export class WriteFeed implements Feed, ReplyListener {
     }
     stream.settle();
     const finishing = this.#finishing;
-    if (finishing !== null && stream.idle && this.#applied >= finishing.offset) {
+    if (finishing !== null && stream.idle && this.#applied.value >= finishing.offset) {
       this.#finishing = null;
       this.#finished = true;
       finishing.resolve();
@@ -556,15 +551,7 @@ export class WriteFeed implements Feed, ReplyListener {
     // not what only moved the offset (PING): a retry begins at the last checkpoint
     const { checkpointed, checkpointedDb } = this.#stream;
     this.#spool.release(this.#tail.passed({ position: checkpointed, db: checkpointedDb }));
-    this.#setApplied(this.#stream.offsetAt(position));
-  }
-
-  #setApplied(offset: number): void {
-    this.#applied = offset;
-    if (this.#waiters.length === 0) return;
-    const ready = this.#waiters.filter((waiter) => waiter.offset <= offset);
-    this.#waiters = this.#waiters.filter((waiter) => waiter.offset > offset);
-    for (const waiter of ready) waiter.resolve();
+    this.#applied.reach(this.#stream.offsetAt(position));
   }
 
   /** Behind the last byte received; null where that has no name or is not known. */
@@ -719,12 +706,12 @@ export class WriteFeed implements Feed, ReplyListener {
           this.#connection = connection;
           this.#appliedPosition = position;
           this.#stream.attach(connection, position, { ...checkpoint, replid: this.#stream.replid });
-          this.#setApplied(checkpoint.offset);
+          this.#applied.reach(checkpoint.offset);
           return true;
         }
         this.#listener.note('the target has lost its last seconds: they are fetched from the source again');
         this.#stage = { kind: 'back', checkpoint, asked: false };
-        this.#applied = checkpoint.offset;
+        this.#applied.restart(checkpoint.offset);
         this.#listener.redial();
         return false;
       }
