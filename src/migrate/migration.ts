@@ -846,7 +846,8 @@ export class Migration {
       },
       waiting: (reason) => {
         this.#reason = reason;
-        if (reason !== null) this.#noteWaiting(reason);
+        // a target that changes its role breaks off
+        if (reason !== null && this.#cutover === null) this.#noteWaiting(reason);
       },
       note: (message) => this.#note(message),
       divergence: (sample) => this.#diverged(sample),

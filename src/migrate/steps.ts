@@ -3,6 +3,9 @@ import { performance } from 'node:perf_hooks';
 import { type CutoverError, EXIT, TargetError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 
+/** Longer than a cutover takes where all goes well. */
+const SHOWN_AFTER_MS = 50;
+
 export class Steps {
   readonly #pair: string;
   readonly #emit: (event: MigrationEvent) => void;
@@ -10,6 +13,7 @@ export class Steps {
   readonly #began = performance.now();
   /** Steps that are done and not shown yet. */
   readonly #done: { readonly name: string; readonly ms: number; readonly detail?: string }[] = [];
+  #timer: NodeJS.Timeout | null = null;
   readonly #undo: { readonly name: string; readonly run: () => Promise<unknown> }[] = [];
 
   /** @param signal aborted with a CutoverError where everything is to be called off and undone */
@@ -60,12 +64,14 @@ export class Steps {
     const value = await work();
     const ms = Math.round((performance.now() - this.#began) * 10) / 10;
     this.#done.push({ name, ms, ...(detail === undefined ? {} : { detail }) });
-    // while the next step is under way: showing costs time, and applications wait
-    setImmediate(() => this.#show());
+    // not at once: showing takes time, here and in who looks on, and applications wait
+    this.#timer ??= setTimeout(() => this.#show(), SHOWN_AFTER_MS);
     return value;
   }
 
   #show(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
     for (const step of this.#done.splice(0)) this.#emit({ event: 'step', pair: this.#pair, ...step });
   }
 }
