@@ -18,7 +18,7 @@ import {
 } from '../core/errors.ts';
 import { parseOffset, type ReplicationPosition } from '../core/position.ts';
 import { RdbReader } from '../rdb/reader.ts';
-import type { RdbSink } from '../rdb/sink.ts';
+import { IGNORING_SINK, type RdbSink } from '../rdb/sink.ts';
 import { StreamScanner } from '../resp/stream-scanner.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -425,7 +425,7 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   /** The target loads the snapshot by itself: we only look where it ends. */
   readonly #sink: RdbSink = {
-    ...IGNORING,
+    ...IGNORING_SINK,
     aux: (_start, name, value) => {
       if (name === 'repl-stream-db') this.#auxDb = Math.max(0, parseOffset(value.toString('latin1')) ?? 0);
     },
@@ -561,24 +561,3 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#listener.failed(error);
   }
 }
-
-const nothing = (): void => undefined;
-
-const IGNORING: RdbSink = {
-  header: nothing,
-  aux: nothing,
-  resizeDb: nothing,
-  functionLibrary: nothing,
-  skipped: nothing,
-  string: nothing,
-  value: nothing,
-  blobStart: nothing,
-  blobData: nothing,
-  blobEnd: nothing,
-  elementsStart: nothing,
-  element: nothing,
-  elementStart: nothing,
-  elementData: nothing,
-  elementEnd: nothing,
-  elementsEnd: nothing,
-};

@@ -134,12 +134,8 @@ export class AttachHold {
       await this.#regaining;
       return true;
     }
-    if (master !== null && this.#isOurs(master)) return false;
+    if (isSameAddress(master, this.#address)) return false;
     throw takenBySomebodyElse(this.#request.target.where, master);
-  }
-
-  #isOurs(master: AttachAddress): boolean {
-    return isSameAddress(master, this.#address);
   }
 
   /** Gives the target back: a master by itself, its settings as they were. May be called again. */
@@ -150,7 +146,7 @@ export class AttachHold {
     // its REPLICAOF must not come behind ours
     await this.#regaining.catch(() => undefined);
     const { role, master } = await this.state();
-    if (role === 'replica' && master !== null && this.#isOurs(master)) {
+    if (role === 'replica' && isSameAddress(master, this.#address)) {
       await onceLoaded(() => makeMaster(target, facts.target));
     }
     await writeSettings(target, this.#former);

@@ -57,6 +57,7 @@ import { TargetHold } from './target-hold.ts';
 import {
   NativeWayBack,
   type RollbackBasics,
+  type Sides,
   type WayBack,
   WrittenWayBack,
   whyLossyWayBack,
@@ -349,8 +350,7 @@ export class Migration {
       {
         endpoint: this.pair.source,
         names: this.#options.commandNames,
-        announceVersion:
-          facts.source.family === 'valkey' && facts.source.atLeast(8, 0) ? NEWEST_VALKEY : null,
+        announceVersion: announcedTo(facts.source),
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         silenceMs: SOURCE_SILENCE_MS,
       },
@@ -516,7 +516,6 @@ export class Migration {
   async #cutOverWritten(signal: AbortSignal): Promise<void> {
     const { hold, feed } = this.#writing;
     if (feed === null) throw new InvariantError('the target is not written to');
-    const { source, target, facts } = this.#checked;
     const wasWritable = this.#phase === 'writable';
     if (!wasWritable) await this.#connectReverse(null);
     const reverse = this.#reverse;
@@ -535,11 +534,7 @@ export class Migration {
     if (!wasWritable) this.#moveTo('writable');
     if (reverse !== null && fence !== null) {
       this.#wayBack = new WrittenWayBack(
-        {
-          pair: this.pair,
-          source: { session: source, info: facts.source },
-          target: { session: target, info: facts.target },
-        },
+        this.#sides,
         reverse,
         fence,
         () => this.#journal('source-fence-lifted'),
@@ -565,7 +560,7 @@ export class Migration {
 
   /** Feed attach: the target becomes the master, and the source its replica. */
   async #swapRoles({ hold, feed }: Attachment, signal: AbortSignal): Promise<void> {
-    const { source, target, facts } = this.#checked;
+    const { target } = this.#checked;
     const fence = await this.#kit.prepareSourceFence(null);
     const noFollowing = await this.#kit.whyNotFollowing(fence);
     await this.#kit.warmUp(feed, fence);
@@ -573,7 +568,7 @@ export class Migration {
     const fullCopies = (await target.info('stats')).number('sync_full');
     const result = await swapRoles({
       ...this.#kit.basics(signal, fence),
-      to: { session: target, info: facts.target },
+      to: this.#sides.target,
       followAs: noFollowing === null ? this.pair.target : null,
       applier: feed,
       replid: () => feed.replid,
@@ -586,14 +581,9 @@ export class Migration {
     });
     this.#writeOutageMs = result.writeOutageMs;
     this.#moveTo('writable');
-    const sides = {
-      pair: this.pair,
-      source: { session: source, info: facts.source },
-      target: { session: target, info: facts.target },
-    };
     const notFollowing = noFollowing ?? result.notFollowing;
     if (notFollowing === null) {
-      await this.#watchFollowing(new NativeWayBack(sides), fullCopies);
+      await this.#watchFollowing(new NativeWayBack(this.#sides), fullCopies);
     } else {
       this.#notes.push(`no way back was kept: ${notFollowing}`);
       if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
@@ -635,21 +625,14 @@ export class Migration {
   /** Follows the target before it is opened. Where that cannot be done there is no way back, and it is said. */
   async #connectReverse(from: { replid: string; offset: number } | null): Promise<void> {
     if (!this.#keepsWayBack || this.#reverse !== null) return;
-    const { source, target, facts, folder } = this.#checked;
-    const { hold } = this.#writing;
+    const { facts } = this.#checked;
     try {
       this.#reverse = await ReverseLink.connect({
-        pair: this.pair,
+        ...this.#context,
         facts,
-        folder,
-        options: this.#options,
-        source,
-        target,
-        targetAccess: hold.endpoint,
-        announceVersion:
-          facts.target.family === 'valkey' && facts.target.atLeast(8, 0) ? NEWEST_VALKEY : null,
+        targetAccess: this.#writing.hold.endpoint,
+        announceVersion: announcedTo(facts.target),
         from,
-        note: (message) => this.#note(message),
         lost: (error) => this.#reverseLost(error),
       });
     } catch (error) {
@@ -686,14 +669,10 @@ export class Migration {
 
   /** Wipes the old source: it becomes a replica of the new master by a full copy. */
   async openWayBackByCopy(): Promise<void> {
-    const { source, target, facts } = this.#checked;
-    await follow(source, facts.source, this.pair.target);
+    const { source } = this.#sides;
+    await follow(source.session, source.info, this.pair.target);
     this.#needsCopy = null;
-    this.#wayBack = new NativeWayBack({
-      pair: this.pair,
-      source: { session: source, info: facts.source },
-      target: { session: target, info: facts.target },
-    });
+    this.#wayBack = new NativeWayBack(this.#sides);
     this.#ports.phaseChanged(this.#phase);
   }
 
@@ -1122,6 +1101,15 @@ export class Migration {
     return { ...this.#sessions, facts: this.#facts, folder: this.#checkedFolder };
   }
 
+  get #sides(): Sides {
+    const { source, target, facts } = this.#checked;
+    return {
+      pair: this.pair,
+      source: { session: source, info: facts.source },
+      target: { session: target, info: facts.target },
+    };
+  }
+
   get #context(): PairContext {
     const folder = this.#checkedFolder;
     return {
@@ -1178,6 +1166,11 @@ interface WriteSide {
 async function nudgeDatabase(source: ServerSession): Promise<void> {
   const message = ['PUBLISH', 'redis-cutover', ''] as const;
   await source.pipeline([['SELECT', 1], message, ['SELECT', 0], message]);
+}
+
+/** The version that a server must be told of to send what we can read; null: none (protocol.md 1.7). */
+function announcedTo(info: ServerInfo): string | null {
+  return info.family === 'valkey' && info.atLeast(8, 0) ? NEWEST_VALKEY : null;
 }
 
 function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoint {

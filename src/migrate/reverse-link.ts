@@ -9,9 +9,8 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ServerSession } from '../client/session.ts';
-import type { Endpoint, PairSpec } from '../core/endpoint.ts';
-import { type CutoverError, SourceError, TargetError, toCutoverError } from '../core/errors.ts';
-import type { RunOptions } from '../core/options.ts';
+import type { Endpoint } from '../core/endpoint.ts';
+import { type CutoverError, TargetError, toCutoverError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import { type LinkSettings, type LinkSink, SourceLink } from '../source/link.ts';
 import { Spool } from '../spool/spool.ts';
@@ -19,9 +18,8 @@ import { capabilitiesOf } from '../target/write/capabilities.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from '../target/write/checkpoint.ts';
 import { createRunUser, dropRunUser } from '../target/write/fence.ts';
 import { OwnWrites } from '../target/write/own-writes.ts';
-import type { PairFacts } from './preflight.ts';
+import type { CheckedPair } from './pair-context.ts';
 import { replicationState } from './roles.ts';
-import type { RunFolder } from './run-folder.ts';
 import { type Entrance, TargetDoor } from './target-door.ts';
 import { type Door, WriteFeed } from './write-feed.ts';
 
@@ -29,20 +27,13 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const LINK_LIMIT_MS = 15_000;
 const SILENCE_MS = 60_000;
 
-export interface ReverseRequest {
-  readonly pair: PairSpec;
-  readonly facts: PairFacts;
-  readonly folder: RunFolder;
-  readonly options: RunOptions;
-  /** The operator's sessions. */
-  readonly source: ServerSession;
-  readonly target: ServerSession;
+/** For a source with ACL: our user must be let through its fence. */
+export interface ReverseRequest extends CheckedPair {
   /** As whom to follow the target. */
   readonly targetAccess: Endpoint;
   readonly announceVersion: string | null;
   /** Where the stream of the target begins that counts; null: at the mark that is written before it is opened. */
   readonly from: ReplicationPosition | null;
-  readonly note: (message: string) => void;
   /** The way back is lost, for this reason. */
   readonly lost: (error: CutoverError) => void;
 }
@@ -104,41 +95,37 @@ export class ReverseLink {
   readonly #link: SourceLink;
   readonly #gate: Gate;
   readonly #session: ServerSession;
-  readonly #ownUser: boolean;
   readonly #from: Checkpoint;
   readonly feed: WriteFeed;
   readonly #following: Promise<void>;
 
   private constructor(
     request: ReverseRequest,
-    access: { endpoint: Endpoint; session: ServerSession; ownUser: boolean },
+    access: { endpoint: Endpoint; session: ServerSession },
     from: Checkpoint,
   ) {
-    const { facts, folder, options, lost, note } = request;
+    const { facts, runId, runDir, options, lost, note } = request;
     this.#request = request;
     this.#session = access.session;
-    this.#ownUser = access.ownUser;
     this.#from = from;
     this.#spool = new Spool({
-      dir: path.join(folder.dir, 'spool', `back-${from.replid.slice(0, 8)}`),
+      dir: path.join(runDir, 'spool', `back-${from.replid.slice(0, 8)}`),
       memoryBytes: options.spoolMemoryBytes,
       limitBytes: options.spoolLimitBytes,
     });
-    this.#gate = new Gate(
-      new TargetDoor({ ...access, regain: async () => false }, `${folder.run.runId}-back`),
-    );
+    this.#gate = new Gate(new TargetDoor({ ...access, regain: async () => false }, `${runId}-back`));
     const [major, minor] = facts.source.commandLevel;
     this.feed = new WriteFeed(
       this.#spool,
       this.#gate,
       {
-        run: folder.run.runId,
-        capabilities: { ...capabilitiesOf({ major, minor }), acl: access.ownUser },
+        run: runId,
+        capabilities: { ...capabilitiesOf({ major, minor }), acl: true },
         relativeTtls: !facts.target.atLeast(7, 0),
         forwardPublish: options.forwardPublish,
         partialResync: true,
         begin: { kind: 'checkpoint', checkpoint: from },
-        leaveOut: new OwnWrites({ run: folder.run.runId, waitsForMark: request.from === null }),
+        leaveOut: new OwnWrites({ run: runId, waitsForMark: request.from === null }),
         markBatches: false,
       },
       {
@@ -170,22 +157,14 @@ export class ReverseLink {
    * @throws CutoverError where there can be no way back
    */
   static async connect(request: ReverseRequest): Promise<ReverseLink> {
-    const { facts, folder, source, target, pair } = request;
-    if (facts.sourceFence.kind !== 'acl') {
-      throw new SourceError('the source knows no users, so that nobody could be let through its fence', {
-        code: 'no-way-back',
-        hint: 'a rollback needs a copy in the other direction: keep the old source as it is until you are sure',
-        recovery: 'none',
-      });
-    }
-    const state = await replicationState(target);
-    const { replid, offset } = request.from ?? state;
-    await folder.append({ kind: 'source-user', pair: pair.name, data: null }, 'durable');
-    const { username, password } = await createRunUser(source, facts.source, folder.run.runId);
+    const { facts, runId, source, target, pair, journal } = request;
+    const { replid, offset } = request.from ?? (await replicationState(target));
+    await journal('source-user');
+    const { username, password } = await createRunUser(source, facts.source, runId);
     const endpoint: Endpoint = { ...pair.source, username, password };
     const session = await ServerSession.open(endpoint, 'source', { connectTimeoutMs: CONNECT_TIMEOUT_MS });
-    const from: Checkpoint = { replid, offset, db: 0, run: folder.run.runId, phase: 'stream' };
-    const reverse = new ReverseLink(request, { endpoint, session, ownUser: true }, from);
+    const from: Checkpoint = { replid, offset, db: 0, run: runId, phase: 'stream' };
+    const reverse = new ReverseLink(request, { endpoint, session }, from);
     try {
       await reverse.#whenConnected();
       return reverse;
@@ -197,7 +176,7 @@ export class ReverseLink {
 
   /** Name of the user that writes to the old source: its fence must let it through. */
   get user(): string | null {
-    return this.#ownUser ? this.#session.endpoint.username : null;
+    return this.#session.endpoint.username;
   }
 
   /** True while what the new master takes arrives here. */
@@ -222,11 +201,11 @@ export class ReverseLink {
     await this.#following;
     this.feed.close();
     this.#spool.close();
-    const { source, folder, pair } = this.#request;
+    const { source, runId, journal } = this.#request;
     if (this.#gate.isOpen) await this.#session.call('DEL', CHECKPOINT_KEY).catch(() => undefined);
     await this.#session.close();
-    await dropRunUser(source, folder.run.runId);
-    await folder.append({ kind: 'source-user-dropped', pair: pair.name, data: null }, 'durable');
+    await dropRunUser(source, runId);
+    await journal('source-user-dropped');
   }
 
   async #whenConnected(): Promise<void> {

@@ -36,7 +36,7 @@ export interface WayBack {
   close(): Promise<void>;
 }
 
-interface Sides {
+export interface Sides {
   readonly pair: PairSpec;
   readonly source: { readonly session: ServerSession; readonly info: ServerInfo };
   readonly target: { readonly session: ServerSession; readonly info: ServerInfo };

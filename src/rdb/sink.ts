@@ -48,3 +48,25 @@ export interface RdbSink {
   elementEnd(): void;
   elementsEnd(): void;
 }
+
+const nothing = (): void => undefined;
+
+/** Hands nothing on: for a reader that is only to find where things end. */
+export const IGNORING_SINK: RdbSink = {
+  header: nothing,
+  aux: nothing,
+  resizeDb: nothing,
+  functionLibrary: nothing,
+  skipped: nothing,
+  string: nothing,
+  value: nothing,
+  blobStart: nothing,
+  blobData: nothing,
+  blobEnd: nothing,
+  elementsStart: nothing,
+  element: nothing,
+  elementStart: nothing,
+  elementData: nothing,
+  elementEnd: nothing,
+  elementsEnd: nothing,
+};

@@ -15,7 +15,7 @@ import { type DemoServer, startServer } from '../../src/demo/server.ts';
 import { startTraffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
 import { Crc64 } from '../../src/rdb/crc64.ts';
 import { RdbReader } from '../../src/rdb/reader.ts';
-import type { RdbSink } from '../../src/rdb/sink.ts';
+import { IGNORING_SINK } from '../../src/rdb/sink.ts';
 import { RespConnection } from '../../src/resp/connection.ts';
 import { runCli } from '../helpers/cli.ts';
 import { plain } from '../helpers/client.ts';
@@ -222,26 +222,7 @@ async function parts(): Promise<void> {
 }
 
 function cut(rdb: Buffer): void {
-  const nothing = (): void => undefined;
-  const sink: RdbSink = {
-    header: nothing,
-    aux: nothing,
-    resizeDb: nothing,
-    functionLibrary: nothing,
-    skipped: nothing,
-    string: nothing,
-    value: nothing,
-    blobStart: nothing,
-    blobData: nothing,
-    blobEnd: nothing,
-    elementsStart: nothing,
-    element: nothing,
-    elementStart: nothing,
-    elementData: nothing,
-    elementEnd: nothing,
-    elementsEnd: nothing,
-  };
-  const reader = new RdbReader(sink);
+  const reader = new RdbReader(IGNORING_SINK);
   while (!reader.done) {
     const end = Math.min(rdb.length, reader.position + Math.max(reader.want, 1 << 20));
     if (!reader.consume(rdb.subarray(reader.position, end)) && end === rdb.length) {
