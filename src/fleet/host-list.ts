@@ -59,7 +59,7 @@ export function parseHostList(
     number += 1;
     const where = `${printable(fileName)}:${number}`;
     const fields = line
-      .replace(/(^|\s)#.*$/, '')
+      .replace(/(^|\s)#.*$/s, '')
       .split(/\s+/)
       .filter((field) => field !== '');
     const [sourceText, targetText, name] = fields;

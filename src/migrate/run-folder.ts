@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Endpoint, PairSpec } from '../core/endpoint.ts';
 import { CheckpointError, UsageError } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
@@ -132,12 +132,19 @@ export class RunFolder {
     }
   }
 
-  /** Adds a line. With `durable` it is on the disk when the promise resolves: for what must survive a power cut. */
+  /**
+   * Adds a line. With `durable` it is on the disk when the promise resolves: for what must survive a power cut.
+   * Throws CheckpointError `run-dir-full`, `run-dir-io`.
+   */
   append(entry: JournalEntry, durability: 'durable' | 'buffered' = 'buffered'): Promise<void> {
     const line = encodeLine(entry);
     const written = this.#writing.then(async () => {
-      await this.#journal.appendFile(line);
-      if (durability === 'durable') await this.#journal.sync();
+      try {
+        await this.#journal.appendFile(line);
+        if (durability === 'durable') await this.#journal.sync();
+      } catch (cause) {
+        throw notWritten(this.dir, cause);
+      }
     });
     // A failed line is reported to its own caller; it must not fail the next one.
     this.#writing = written.catch(() => {});
@@ -199,14 +206,43 @@ function checksum(text: string): string {
 
 function parseRun(dir: string, text: string): RunFile {
   try {
-    const run = JSON.parse(text) as Partial<RunFile>;
-    if (typeof run.runId === 'string' && Array.isArray(run.pairs) && typeof run.options === 'object') {
-      return run as RunFile;
-    }
+    const run: unknown = JSON.parse(text);
+    if (isRun(run)) return run;
   } catch {
     // not JSON: damaged, as below
   }
   throw damaged(dir, RUN_FILE);
+}
+
+/** True for what create() writes. What stands in its options is not looked at: they are checked where they are used. */
+function isRun(run: unknown): run is RunFile {
+  if (!isObject(run) || typeof run['runId'] !== 'string' || !isObject(run['options'])) return false;
+  const { pairs } = run;
+  return Array.isArray(pairs) && pairs.every(isPair);
+}
+
+function isPair(pair: unknown): boolean {
+  return (
+    isObject(pair) &&
+    typeof pair['name'] === 'string' &&
+    isStoredEndpoint(pair['source']) &&
+    isStoredEndpoint(pair['target'])
+  );
+}
+
+function isStoredEndpoint(server: unknown): server is StoredEndpoint {
+  if (!isObject(server)) return false;
+  const { host, port, username, tls } = server;
+  return (
+    typeof host === 'string' &&
+    Number.isInteger(port) &&
+    (username === null || typeof username === 'string') &&
+    (tls === null || isObject(tls))
+  );
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The file is whole or not there, whatever happens: temporary file, fsync, rename, fsync of the folder. */
@@ -243,7 +279,7 @@ async function readIfThere(path: string): Promise<string | null> {
     return await readFile(path, 'utf8');
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return null;
-    throw error;
+    throw damaged(dirname(path), basename(path), error);
   }
 }
 
@@ -305,9 +341,28 @@ function folderError(dir: string, error: unknown): UsageError {
   });
 }
 
-function damaged(dir: string, file: string): CheckpointError {
-  return new CheckpointError(`${file} in ${printable(dir)} is damaged`, {
+/** @param cause why it cannot be read; left out: its content is not what was written */
+function damaged(dir: string, file: string, cause?: unknown): CheckpointError {
+  const how = cause === undefined ? 'is damaged' : `cannot be read (${codeOf(cause)})`;
+  return new CheckpointError(`${file} in ${printable(dir)} ${how}`, {
     code: 'run-dir-damaged',
     hint: `keep the folder; see what is fenced with ACL LIST on both servers, and begin a new run`,
+    cause,
   });
+}
+
+function notWritten(dir: string, cause: unknown): CheckpointError {
+  const full = hasCode(cause, 'ENOSPC') || hasCode(cause, 'EDQUOT');
+  return new CheckpointError(
+    `the journal in ${printable(dir)} cannot be written: ${full ? 'the disk is full' : codeOf(cause)}`,
+    {
+      code: full ? 'run-dir-full' : 'run-dir-io',
+      hint: 'what it does not hold could not be undone after a crash: make room on the disk of the run folder (df -h), then redis-cutover resume RUN_DIR',
+      cause,
+    },
+  );
+}
+
+function codeOf(error: unknown): string {
+  return printable((error as NodeJS.ErrnoException | null)?.code ?? 'unknown');
 }

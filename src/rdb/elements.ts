@@ -4,13 +4,13 @@
  */
 import { InvariantError, RdbFormatError } from '../core/errors.ts';
 import { formatDouble, parseTextDouble } from './doubles.ts';
-import { forEachListpack } from './encodings/listpack.ts';
+import { forEachListpack, widthOfBacklen } from './encodings/listpack.ts';
 import { forEachZiplist } from './encodings/ziplist.ts';
 import { LzfStream } from './lzf.ts';
 import { TYPE } from './opcodes.ts';
 import type { ElementKind, RdbSink } from './sink.ts';
-import { lengthResult, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
-import { checkLzfRatio, decodeString, lzfHeader } from './strings.ts';
+import { lengthResult, readCount, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
+import { decodeString, lzfHeader } from './strings.ts';
 
 /** Elements above this are passed on in pieces. */
 const BIG_ELEMENT_BYTES = 1 << 20;
@@ -71,7 +71,7 @@ export class ElementReader {
   run(buf: Buffer, at: number, end: number, base: number): number {
     let pos = at;
     if (this.#remaining < 0) {
-      const count = readPlainLength(buf, pos, end, base);
+      const count = readCount(buf, pos, end, base);
       if (count < 0) return pos;
       this.#remaining = count * this.#stringsPerItem;
       pos = lengthResult.next;
@@ -171,7 +171,6 @@ export class ElementReader {
     const header = lzfHeader(buf, body, end, base);
     if (header === null) return -1;
     if (header.length <= BIG_ELEMENT_BYTES) return 0;
-    checkLzfRatio(header, base + pos);
     const taker = takerFor(header.length);
     this.#pending = header.compressed;
     this.#taker = taker;
@@ -240,6 +239,12 @@ interface PieceTaker {
 
 /** Bytes in front of the data of a node's only element, where that is a string with a 32-bit length (3.4). */
 const LONE_HEAD_BYTES: Record<NodeForm, number> = { listpack: 11, ziplist: 16 };
+/** Of a listpack's entry its encoding and length, which its backward length covers, too. */
+const LONE_ENTRY_HEAD_BYTES = 5;
+/** A ziplist ends with one byte; a listpack with that and the backward length of its entry. */
+const END_BYTES = 1;
+/** Servers let neither form grow beyond this (6.2, 7.0). */
+const LONGEST_NODE = 1 << 30;
 
 /**
  * A list node beyond the limit. Servers make them of one huge element: that is passed on in pieces. A node of many
@@ -254,8 +259,8 @@ class BigNode implements PieceTaker {
   #headFilled = 0;
   /** Bytes of the only element that are still to come; null: the node is gathered. */
   #loneLeft: number | null = null;
-  #whole: Buffer | null = null;
-  #wholeFilled = 0;
+  /** What has come of a node that is gathered: its length is a claim, no reason to allocate anything. */
+  readonly #gathered: Buffer[] = [];
 
   constructor(sink: RdbSink, form: NodeForm, length: number, offset: number) {
     this.#sink = sink;
@@ -279,9 +284,9 @@ class BigNode implements PieceTaker {
       if (this.#headFilled < this.#head.length) return;
       this.#begin();
     }
-    if (this.#whole !== null) {
-      this.#wholeFilled += bytes.copy(this.#whole, this.#wholeFilled, at, end);
-    } else if (this.#loneLeft !== null && this.#loneLeft > 0) {
+    if (this.#loneLeft === null) {
+      this.#gathered.push(Buffer.from(bytes.subarray(at, end)));
+    } else if (this.#loneLeft > 0) {
       const piece = Math.min(this.#loneLeft, end - at);
       if (piece > 0) this.#sink.elementData(bytes, at, at + piece);
       this.#loneLeft -= piece;
@@ -290,10 +295,8 @@ class BigNode implements PieceTaker {
   }
 
   finish(): void {
-    if (this.#whole !== null) {
-      visitNode(this.#sink, this.#form, this.#whole.subarray(0, this.#wholeFilled), this.#offset);
-    } else if (this.#loneLeft !== 0) {
-      throw new RdbFormatError('a list node is shorter than its only element', this.#offset);
+    if (this.#loneLeft === null) {
+      visitNode(this.#sink, this.#form, Buffer.concat(this.#gathered), this.#offset);
     }
   }
 
@@ -308,11 +311,18 @@ class BigNode implements PieceTaker {
         ? head.readUInt16LE(4) === 1 && head[6] === 0xf0
         : head.readUInt16LE(8) === 1 && head[10] === 0 && head[11] === 0x80;
     if (lone) {
-      this.#loneLeft = this.#form === 'listpack' ? head.readUInt32LE(7) : head.readUInt32BE(12);
-      this.#sink.elementStart(this.#loneLeft);
+      const length = this.#form === 'listpack' ? head.readUInt32LE(7) : head.readUInt32BE(12);
+      const backlen = this.#form === 'listpack' ? widthOfBacklen(LONE_ENTRY_HEAD_BYTES + length) : 0;
+      if (head.length + length + backlen + END_BYTES !== this.#length) {
+        throw new RdbFormatError('a list node has another length than its only element', this.#offset);
+      }
+      this.#loneLeft = length;
+      this.#sink.elementStart(length);
       return;
     }
-    this.#whole = Buffer.allocUnsafe(this.#length);
-    this.#wholeFilled = head.copy(this.#whole);
+    if (this.#length > LONGEST_NODE) {
+      throw new RdbFormatError(`a list node of ${this.#length} bytes`, this.#offset);
+    }
+    this.#gathered.push(head);
   }
 }

@@ -6,7 +6,7 @@
  * one more length byte follows) and the low five, with one byte after, a distance back into the output; the copy
  * is two bytes longer than the length and may overlap what it writes.
  */
-import { assertNever } from '../core/errors.ts';
+import { assertNever, RdbFormatError } from '../core/errors.ts';
 import { damage } from './encodings/damage.ts';
 
 /** The longest distance back that the format can express. */
@@ -14,8 +14,22 @@ const WINDOW_BYTES = 8192;
 /** The longest copy, 7 + 255 + 2; it takes three bytes of input: nothing grows by more than the factor 88. */
 const LONGEST_COPY = 264;
 const MAX_GROWTH = LONGEST_COPY / 3;
+/** Each literal may have a control byte of its own: two bytes of input make one at least. */
+const MAX_SHRINK = 2;
+/** Far above any server's limit: waiting for the end of such a string would be waiting forever. */
+const LONGEST = 2 ** 40;
 /** Output that an LzfStream gathers before it hands it on. */
 const CHUNK_BYTES = 64 * 1024;
+
+/**
+ * Refuses a pair of lengths that no LZF string has, before anything is allocated or waited for.
+ * @param offset RDB offset of the string, for the error
+ * @throws RdbFormatError
+ */
+export function checkLzfLengths(compressed: number, length: number, offset: number): void {
+  if (compressed <= LONGEST && compressed <= length * MAX_SHRINK && length <= compressed * MAX_GROWTH) return;
+  throw new RdbFormatError(`an LZF string claims ${length} bytes out of ${compressed}`, offset);
+}
 
 /**
  * Decompresses `input[start..end)` into a new buffer of exactly `outputLength` bytes. A length that this much

@@ -7,6 +7,7 @@
  * Facts: protocol.md 3.2-3.6. Next to read: skip.ts (where values end), elements.ts (big collections).
  */
 import { RdbFormatError } from '../core/errors.ts';
+import { printable } from '../core/text.ts';
 import { Crc64 } from './crc64.ts';
 import { ElementReader, elementKind } from './elements.ts';
 import { NEWEST_VERSION, OP, type RdbFamily, TYPE } from './opcodes.ts';
@@ -22,13 +23,15 @@ import {
   skipProgram,
   stringBodyLength,
 } from './skip.ts';
-import { decodeString, integerText } from './strings.ts';
+import { checkHeldLength, decodeString, integerText } from './strings.ts';
 
 /** Values up to this size are held and sent as one payload. */
 const HELD_BYTES = 1 << 20;
 /** The end of a string is known from its first bytes, so that beyond this it need not be held to be sent. */
 const HELD_STRING_BYTES = 64 * 1024;
 const MAGIC_BYTES = 9;
+/** Databases are numbered by a 32-bit integer in all releases. */
+const HIGHEST_DB = 2 ** 31 - 1;
 
 type State =
   | { readonly kind: 'magic' | 'opcodes' | 'checksum' | 'done' }
@@ -207,7 +210,7 @@ export class RdbReader {
   #magic(buf: Buffer, pos: number): void {
     const text = buf.toString('latin1', pos, pos + MAGIC_BYTES);
     const match = /^(REDIS|VALKEY)(\d{3,4})$/.exec(text);
-    if (match === null) throw new RdbFormatError(`no RDB begins with ${JSON.stringify(text)}`, 0);
+    if (match === null) throw new RdbFormatError(`no RDB begins with "${printable(text)}"`, 0);
     this.#family = match[1] === 'VALKEY' ? 'valkey' : 'redis';
     this.#version = Number(match[2]);
     const newest = NEWEST_VERSION[this.#family];
@@ -234,7 +237,11 @@ export class RdbReader {
       switch (op) {
         case OP.expireMs:
           if (pos + 9 > end) return start;
-          entry.expireAtMs = buf.readUInt32LE(pos + 1) + buf.readInt32LE(pos + 5) * 0x100000000;
+          // beyond the year 287396 one moment is as good as another, but not every one is exact
+          entry.expireAtMs = Math.min(
+            buf.readUInt32LE(pos + 1) + buf.readInt32LE(pos + 5) * 0x100000000,
+            Number.MAX_SAFE_INTEGER,
+          );
           pos += 9;
           continue;
         case OP.expireSeconds:
@@ -245,6 +252,8 @@ export class RdbReader {
         case OP.idle: {
           const seconds = readPlainLength(buf, pos + 1, end, base);
           if (seconds < 0) return start;
+          if (seconds > Number.MAX_SAFE_INTEGER)
+            throw new RdbFormatError('an endless idle time', base + pos + 1);
           entry.idleSeconds = seconds;
           pos = lengthResult.next;
           continue;
@@ -299,6 +308,7 @@ export class RdbReader {
       case OP.selectDb: {
         const db = readPlainLength(buf, pos + 1, end, base);
         if (db < 0) return -1;
+        if (db > HIGHEST_DB) throw new RdbFormatError(`a database of number ${db}`, base + pos + 1);
         this.#db = db;
         if (this.#dbStarts.at(-1)!.pos < base + pos) this.#dbStarts.push({ pos: base + pos, db });
         return lengthResult.next;
@@ -383,7 +393,10 @@ export class RdbReader {
     if (length < 0) return -1;
     if (!lengthResult.special) {
       const next = lengthResult.next + length;
-      if (next > end) return -1;
+      if (next > end) {
+        checkHeldLength(length, base + pos);
+        return -1;
+      }
       entry.key = buf;
       entry.keyStart = lengthResult.next;
       entry.keyEnd = next;

@@ -3,6 +3,7 @@
  * resumable interpreter runs them, so that a value may arrive in any number of pieces.
  */
 import { RdbFormatError } from '../core/errors.ts';
+import { checkLzfLengths } from './lzf.ts';
 import { OP, type RdbFamily } from './opcodes.ts';
 
 type Step =
@@ -146,6 +147,8 @@ export function readLength(buf: Buffer, at: number, end: number): number {
 const INT_BYTES = [1, 2, 4] as const;
 /** Far above any server's limit: waiting for the end of such a string would be waiting forever. */
 const LONGEST_STRING = 2 ** 40;
+/** Likewise: each element takes a byte at least. */
+const MOST_ELEMENTS = 2 ** 40;
 
 /**
  * readLength where a string begins.
@@ -160,7 +163,7 @@ export function readStringLength(buf: Buffer, at: number, end: number, base: num
 /**
  * Body bytes of a string whose header starts at `at`; `lengthResult.next` is where the body begins. -1 where
  * the header is not complete. For LZF the body is the compressed data.
- * @throws RdbFormatError for an unknown encoding
+ * @throws RdbFormatError for an unknown encoding, and for lengths that no string has
  */
 export function stringBodyLength(buf: Buffer, at: number, end: number, base: number): number {
   const length = readStringLength(buf, at, end, base);
@@ -169,7 +172,10 @@ export function stringBodyLength(buf: Buffer, at: number, end: number, base: num
   if (length !== 3) throw new RdbFormatError(`unknown string encoding ${length}`, base + at);
   const compressed = readPlainLength(buf, lengthResult.next, end, base);
   if (compressed < 0) return -1;
-  return readPlainLength(buf, lengthResult.next, end, base) < 0 ? -1 : compressed;
+  const decoded = readPlainLength(buf, lengthResult.next, end, base);
+  if (decoded < 0) return -1;
+  checkLzfLengths(compressed, decoded, base + at);
+  return compressed;
 }
 
 /** readLength where a string encoding is not allowed. */
@@ -177,6 +183,16 @@ export function readPlainLength(buf: Buffer, at: number, end: number, base: numb
   const length = readLength(buf, at, end);
   if (length >= 0 && lengthResult.special) throw new RdbFormatError('a length was expected', base + at);
   return length;
+}
+
+/**
+ * A number of elements.
+ * @throws RdbFormatError for more than any server holds: the rest of the file would be taken for the value
+ */
+export function readCount(buf: Buffer, at: number, end: number, base: number): number {
+  const count = readPlainLength(buf, at, end, base);
+  if (count > MOST_ELEMENTS) throw new RdbFormatError(`a value of ${count} elements`, base + at);
+  return count;
 }
 
 export class Skipper {
@@ -252,7 +268,7 @@ export class Skipper {
         this.#pending = step.count;
         return pos;
       case 'repeat': {
-        const count = readPlainLength(buf, pos, end, base);
+        const count = readCount(buf, pos, end, base);
         if (count < 0) return -1;
         frame.index++;
         if (count > 0) this.#stack.push({ steps: step.steps, index: 0, remaining: count });
@@ -261,7 +277,7 @@ export class Skipper {
       case 'moduleItems':
         return this.#moduleItem(frame, buf, pos, end, base);
       case 'array': {
-        const count = readPlainLength(buf, pos, end, base);
+        const count = readCount(buf, pos, end, base);
         if (count < 0) return -1;
         const flag = readPlainLength(buf, lengthResult.next, end, base);
         if (flag < 0) return -1;

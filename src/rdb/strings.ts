@@ -1,6 +1,6 @@
 /** Decoding of RDB strings (protocol.md 3.3): plain, integers as decimal text, LZF. */
 import { RdbFormatError } from '../core/errors.ts';
-import { lzfDecompress } from './lzf.ts';
+import { checkLzfLengths, lzfDecompress } from './lzf.ts';
 import { OP } from './opcodes.ts';
 import { lengthResult, readLength, readPlainLength, readStringLength } from './skip.ts';
 
@@ -8,6 +8,18 @@ import { lengthResult, readLength, readPlainLength, readStringLength } from './s
 export function integerText(buf: Buffer, at: number, encoding: number): string {
   if (encoding === 0) return String(buf.readInt8(at));
   return String(encoding === 1 ? buf.readInt16LE(at) : buf.readInt32LE(at));
+}
+
+/** What must be in memory as a whole is no longer than the longest string of a server with default settings. */
+const LONGEST_HELD = 512 << 20;
+
+/**
+ * For a string that is about to be waited for and held: a key, an AUX field, a function, a field of a hash.
+ * @param offset of the string, for the error
+ * @throws RdbFormatError for one that no server writes there
+ */
+export function checkHeldLength(length: number, offset: number): void {
+  if (length > LONGEST_HELD) throw new RdbFormatError(`a string of ${length} bytes is too long here`, offset);
 }
 
 /** A string decoded: a slice of `buf` where it is plain. `next` is the position behind it. */
@@ -19,12 +31,14 @@ export interface DecodedString {
 /**
  * The string at `at`, or null where bytes are missing.
  * @param base RDB offset of buf[0], for errors
+ * @throws RdbFormatError where it is damaged, or too long to be held
  */
 export function decodeString(buf: Buffer, at: number, end: number, base: number): DecodedString | null {
   const length = readStringLength(buf, at, end, base);
   if (length < 0) return null;
   const body = lengthResult.next;
   if (!lengthResult.special) {
+    checkHeldLength(length, base + at);
     return body + length > end ? null : { bytes: buf.subarray(body, body + length), next: body + length };
   }
   if (length < 3) {
@@ -33,33 +47,30 @@ export function decodeString(buf: Buffer, at: number, end: number, base: number)
   }
   if (length !== 3) throw new RdbFormatError(`unknown string encoding ${length}`, base + at);
   const header = lzfHeader(buf, body, end, base);
-  if (header === null || header.body + header.compressed > end) return null;
+  if (header === null) return null;
+  checkHeldLength(header.length, base + at);
+  if (header.body + header.compressed > end) return null;
   const next = header.body + header.compressed;
   return { bytes: lzfDecompress(buf, header.body, next, header.length, base), next };
 }
 
-export interface LzfHeader {
+interface LzfHeader {
   readonly compressed: number;
   readonly length: number;
   readonly body: number;
 }
 
-/** The two lengths behind an LZF marker; null where bytes are missing. */
+/**
+ * The two lengths behind an LZF marker, which stands right before `at`; null where bytes are missing.
+ * @throws RdbFormatError for lengths that no LZF string has
+ */
 export function lzfHeader(buf: Buffer, at: number, end: number, base: number): LzfHeader | null {
   const compressed = readPlainLength(buf, at, end, base);
   if (compressed < 0) return null;
   const length = readPlainLength(buf, lengthResult.next, end, base);
-  return length < 0 ? null : { compressed, length, body: lengthResult.next };
-}
-
-/** LZF gains at most 264 bytes out of 3: a claim beyond that is a bomb, refused before anything is allocated. */
-export function checkLzfRatio(header: LzfHeader, offset: number): void {
-  if (header.length > header.compressed * 88 + 264) {
-    throw new RdbFormatError(
-      `an LZF string claims ${header.length} bytes out of ${header.compressed}`,
-      offset,
-    );
-  }
+  if (length < 0) return null;
+  checkLzfLengths(compressed, length, base + at - 1);
+  return { compressed, length, body: lengthResult.next };
 }
 
 /**

@@ -86,11 +86,11 @@ function scanNumber(buf: Buffer, pos: number, end: number, base: number): number
     value = value * 10 + digit;
     if (at - pos > LONGEST_HEADER) throw garbage('a number without end', base + pos);
   }
-  if (at + 2 > end) {
-    if (at < end && buf[at] !== CR) throw garbage(`byte ${buf[at]} in a number`, base + at);
-    return -1;
-  }
-  if (at === pos || buf[at] !== CR || buf[at + 1] !== LF) throw garbage('a number that is none', base + pos);
+  if (at >= end) return -1;
+  // in the order in which bytes arrive: the error is the same however they are cut
+  if (at === pos || buf[at] !== CR) throw garbage(`byte ${buf[at]} in a number`, base + at);
+  if (at + 2 > end) return -1;
+  if (buf[at + 1] !== LF) throw garbage(`byte ${buf[at + 1]} in a number`, base + at + 1);
   numberEnd = at + 2;
   return value;
 }
@@ -101,11 +101,10 @@ function scanInline(buf: Buffer, pos: number, end: number, base: number): number
   if (first !== LF && first !== CR && !isLetter) {
     throw garbage(`byte ${first} where a command should begin`, base + pos);
   }
-  const lineEnd = buf.indexOf(LF, pos);
-  if (lineEnd < 0 || lineEnd >= end) {
-    if (end - pos > LONGEST_INLINE) throw garbage('an inline command without end', base + pos);
-    return incomplete(end - pos + 1);
-  }
+  const found = buf.indexOf(LF, pos);
+  const lineEnd = found < 0 || found >= end ? end : found;
+  if (lineEnd - pos > LONGEST_INLINE) throw garbage('an inline command without end', base + pos);
+  if (lineEnd === end) return incomplete(end - pos + 1);
   frame.inline = true;
   let textEnd = lineEnd;
   if (textEnd > pos && buf[textEnd - 1] === CR) textEnd--;

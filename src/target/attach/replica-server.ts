@@ -81,6 +81,8 @@ export interface ReplicaServerSettings extends ReplicaCredentials {
   readonly port: number;
   readonly tls: ReplicaTls | null;
   readonly bytes: ReplicaBytes;
+  /** A target that has loaded and acknowledges nothing for this long is cut off: it dials again, and loses nothing. */
+  readonly silenceMs: number;
 }
 
 /** From the first byte to PSYNC; real replicas take milliseconds. */
@@ -106,6 +108,8 @@ interface Target {
   position: number;
   /** True once the payload is known to be loaded, so that its end cannot be missed any more. */
   loaded: boolean;
+  /** When it last acknowledged something; null: it loads, and says nothing meanwhile (its own repl-timeout watches). */
+  heardAt: number | null;
   /** True while the system has not taken the last write yet. */
   writing: boolean;
   /**
@@ -298,6 +302,7 @@ export class ReplicaServer {
       answer: null,
       position: 0,
       loaded: false,
+      heardAt: null,
       writing: false,
       block: Buffer.allocUnsafeSlow(BLOCK_BYTES),
     };
@@ -311,6 +316,7 @@ export class ReplicaServer {
     target.answer = answer;
     target.position = answer.kind === 'continue' ? answer.position : 0;
     target.loaded = answer.kind === 'continue' || answer.framing.kind === 'length';
+    if (answer.kind === 'continue') target.heardAt = Date.now();
     // The listener may call back, and nothing may go before these lines
     target.writing = true;
     this.#listener.attached(answer);
@@ -349,6 +355,7 @@ export class ReplicaServer {
   #acknowledged(socket: Socket, offset: number): void {
     const target = this.#target;
     if (target === null || target.socket !== socket || target.answer === null) return;
+    target.heardAt = Date.now();
     if (this.#payloadEnd !== null && target.position >= this.#payloadEnd) target.loaded = true;
     this.#listener.acknowledged(offset);
     this.#send(target);
@@ -362,7 +369,13 @@ export class ReplicaServer {
 
   #beat(): void {
     this.pump();
-    if (this.#target !== null && this.#target.answer === null) this.#target.socket.write('\n');
+    const target = this.#target;
+    if (target === null) return;
+    if (target.answer === null) target.socket.write('\n');
+    const { silenceMs } = this.#settings;
+    // of a host that died, or a network that drops packets, nothing else is heard
+    if (target.heardAt !== null && Date.now() - target.heardAt > silenceMs)
+      this.#drop(target, `it has acknowledged nothing for ${silenceMs / 1000} s`);
   }
 
   /** Sockets have nobody to throw to. */

@@ -45,7 +45,7 @@ export function parseCheckpoint(reply: unknown): Checkpoint | null {
   const db = parseOffset(fields.get('db') ?? '');
   const phase = fields.get('phase');
   const known = phase === 'snapshot' || phase === 'stream';
-  if (!isReplid(replid) || offset === null || db === null || db < 0 || !known) {
+  if (!isReplid(replid) || offset === null || offset < 0 || db === null || db < 0 || !known) {
     throw new CheckpointError(`the key ${CHECKPOINT_KEY} on the target holds no checkpoint of ours`, {
       code: 'checkpoint-damaged',
       hint: `look at it with HGETALL ${CHECKPOINT_KEY}; if nothing needs it, DEL it and start again`,

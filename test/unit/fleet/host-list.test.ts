@@ -29,6 +29,7 @@ test('pairs, names, comments, blank lines, line ends', () => {
     '  redis://:p#w@old-2:7000\trediss://new-2  cart   # the shop',
     'old-3 new-3 sess\r',
     '#old-4 new-4',
+    '# a line\u2028separator',
   ].join('\n');
   assert.deepEqual(read(text), [
     'old-1:6379: old-1:6379 -> new-1:6379',

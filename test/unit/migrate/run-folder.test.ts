@@ -38,6 +38,7 @@ const options = (): RunOptions => ({
   runDir: dir,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
   forwardPublish: false,
+  keepSnapshot: false,
   spoolMemoryBytes: 1,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 });
@@ -147,6 +148,34 @@ describe('RunFolder', () => {
     await (await reopen()).close();
     writeFileSync(join(dir, 'run.json'), '{"runId":');
     await assert.rejects(RunFolder.open(dir), { code: 'run-dir-damaged' });
+    const server = { host: 'h', port: 1, username: null, tls: null };
+    const pair = { name: 'p', source: server, target: server };
+    const good = { runId: 'r1', startedAt: '', pairs: [pair], options: {} };
+    const endpointWith = (part: object): object => ({
+      ...good,
+      pairs: [{ ...pair, source: { ...server, ...part } }],
+    });
+    writeFileSync(join(dir, 'run.json'), JSON.stringify(good));
+    await (await reopen()).close();
+    for (const run of [
+      null,
+      [],
+      { ...good, runId: 1 },
+      { ...good, options: null },
+      { ...good, pairs: {} },
+      { ...good, pairs: [null] },
+      { ...good, pairs: [{ ...pair, name: 1 }] },
+      { ...good, pairs: [{ ...pair, target: null }] },
+      endpointWith({ host: undefined }),
+      endpointWith({ port: '1' }),
+      endpointWith({ port: 1.5 }),
+      endpointWith({ username: undefined }),
+      endpointWith({ tls: true }),
+      endpointWith({ tls: undefined }),
+    ]) {
+      writeFileSync(join(dir, 'run.json'), JSON.stringify(run));
+      await assert.rejects(RunFolder.open(dir), { code: 'run-dir-damaged' }, JSON.stringify(run));
+    }
     dir = join(dir, 'run.json', 'below-a-file');
     await assert.rejects(create(), { code: 'run-dir', exitCode: 2 });
   });

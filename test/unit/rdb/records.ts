@@ -117,14 +117,20 @@ function record(entry: RdbEntry, kind: EntryRecord['kind'], form: string | null,
  */
 export class Feeding {
   readonly sink = new Recorder();
-  readonly reader = new RdbReader(this.sink);
+  readonly reader: RdbReader;
   readonly #bytes: Buffer;
   readonly #blockBytes: number;
   #received = 0;
   /** What the reader said that it does not need any more. */
   #released = 0;
 
-  constructor(bytes: Buffer, blockBytes = 1 << 20) {
+  /** @param options.sink gets what the reader hands on, instead of `sink` */
+  constructor(
+    bytes: Buffer,
+    blockBytes = 1 << 20,
+    options: { readonly verify?: boolean; readonly sink?: RdbSink } = {},
+  ) {
+    this.reader = new RdbReader(options.sink ?? this.sink, { verify: options.verify ?? true });
     this.#bytes = bytes;
     this.#blockBytes = blockBytes;
   }

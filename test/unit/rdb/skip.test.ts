@@ -223,7 +223,7 @@ describe('lengths', () => {
       [0xc0, 0xc1, 0xc2].map((form) => body(Buffer.from([form]))),
       [1, 2, 4],
     );
-    const lzf = Buffer.concat([Buffer.from([0xc3]), len(70), len(20_000)]);
+    const lzf = Buffer.concat([Buffer.from([0xc3]), len(70), len(6_000)]);
     for (let end = 0; end < lzf.length; end++) assert.equal(stringBodyLength(lzf, 0, end, 0), -1);
     assert.equal(body(lzf), 70);
     assert.equal(lengthResult.next, lzf.length);
@@ -253,7 +253,7 @@ describe('damage', () => {
     const skipper = new Skipper();
     skipper.start(skipProgram(2, 'redis')!);
     const chunk = Buffer.alloc(1 << 16, 0); // empty strings
-    assert.equal(skipper.run(len(2n ** 52n), 0, 9, 0), 9);
+    assert.equal(skipper.run(len(2n ** 40n), 0, 9, 0), 9);
     for (let i = 0; i < 100; i++) assert.equal(skipper.run(chunk, 0, chunk.length, 9), chunk.length);
     assert.equal(skipper.done, false);
   });

@@ -131,7 +131,8 @@ describe('hostile input', () => {
       ['*x\r\n', 5001],
       ['*\r\n', 5001],
       ['*2147483649\r\n', 5000],
-      ['*1\n$4\r\nPING\r\n', 5001],
+      ['*1\n$4\r\nPING\r\n', 5002],
+      ['*1\rx', 5003],
       ['*1\n', 5002],
       [`*${'9'.repeat(40)}`, 5001],
       ['*1\r\n$-1\r\n', 5005],
@@ -152,6 +153,24 @@ describe('hostile input', () => {
     for (const [text, offset] of garbage) {
       assert.match(refusal(text).message, new RegExp(`at offset ${offset}$`), JSON.stringify(text));
     }
+  });
+
+  it('is the same error, wherever the bytes are cut', () => {
+    const line = `${'a'.repeat(65_537)}\r\n`;
+    for (const text of ['*1x3\r\n', '*\n1\r\n', '*1\r\r\n$1\r\n', '*1\r\n$1\nx\r\n', '*1\r\n$\r\n', line]) {
+      const { message } = refusal(text);
+      for (let end = Math.max(1, text.length - 50); end <= text.length; end++) {
+        let cut: unknown = null;
+        try {
+          scanCommand(Buffer.from(text), 0, end, 5000);
+        } catch (error) {
+          cut = error;
+        }
+        if (cut !== null)
+          assert.equal(cut instanceof SourceError && cut.message, message, JSON.stringify(text));
+      }
+    }
+    assert.ok(scanCommand(Buffer.from(line.slice(2)), 0, line.length - 2, 0) > 0, 'the longest line');
   });
 
   it('an endless line and endless numbers end', () => {

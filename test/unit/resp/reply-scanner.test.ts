@@ -27,6 +27,12 @@ describe('replies', () => {
       ['+x\r\n', ['ok']],
       ['+OKAY\r\n', ['ok']],
       ['+Q\r\n', ['ok']],
+      // what looks like the two commonest replies where only some of their bytes are looked at
+      ['+O\n+\n', ['ok', 'ok']],
+      ['+OKx\n', ['ok']],
+      ['+Q\n+E\r\n:1D\r\n', ['ok', 'ok', 'ok']],
+      ['+QxExxDx\n', ['ok']],
+      ['+QUEUED\n:\r\n', ['ok', 'ok']],
       [':12\r\n', ['ok']],
       [':-1\r\n', ['ok']],
       ['-ERR what\r\n', ['error ERR what']],

@@ -267,6 +267,8 @@ describe('the announcement of the payload', () => {
       '$',
       '$-1',
       '$12a',
+      // not exact as a number
+      '$9007199254740993',
       ' $12',
       '$EOF:',
       `$EOF:${'a'.repeat(39)}`,

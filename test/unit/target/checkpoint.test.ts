@@ -37,7 +37,7 @@ it('no key, no checkpoint', () => {
 it('one that is not ours is an error that says what to do', () => {
   const damaged = {
     replid: ['', 'ab', `${'ab'.repeat(19)}zz`],
-    offset: ['', 'x', '1.5', '-2', '99999999999999999999'],
+    offset: ['', 'x', '1.5', '-1', '-2', '99999999999999999999'],
     db: ['', 'x', '-1'],
     phase: ['', 'done'],
   };

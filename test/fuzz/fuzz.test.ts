@@ -1,0 +1,26 @@
+/** Every parser under the fuzzer for some seconds, from a seed of its own each time; `npm run fuzz` goes on for longer. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { atEnd, type Cleanup } from '../helpers/server.ts';
+
+/** Runs the program to its end; everything that it printed. */
+async function fuzz(t: Cleanup, ...args: readonly string[]): Promise<{ code: unknown; output: string }> {
+  const program = fileURLToPath(new URL('fuzz.ts', import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  atEnd(t, () => void child.kill());
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += String(chunk)));
+  const [code] = await once(child, 'close');
+  return { code, output };
+}
+
+it('no parser breaks a rule', async (t) => {
+  const { code, output } = await fuzz(t, '--cases', '1');
+  console.log(output.trim());
+  assert.equal(code, 0, output);
+});
