@@ -1,69 +1,13 @@
 /** The spool against a simple model: one growing Buffer. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { CheckpointError, InvariantError } from '../../../src/core/errors.ts';
 import { Spool } from '../../../src/spool/spool.ts';
-import type { Cleanup } from '../../helpers/server.ts';
-
-const MB = 1 << 20;
-
-/** Bytes that say where they are: each depends on its own position. */
-function bytesAt(position: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  for (let i = 0; i < length; i++) {
-    const at = position + i;
-    bytes[i] = (at ^ (at >>> 8) ^ (at >>> 16) ^ (at >>> 20)) & 0xff;
-  }
-  return bytes;
-}
-
-function folder(t: Cleanup, close: () => void = () => {}): string {
-  const dir = mkdtempSync(join(tmpdir(), 'cutover-spool-'));
-  t.after(() => {
-    close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  return join(dir, 'spool');
-}
-
-function spoolOf(
-  t: Cleanup,
-  memoryBytes: number,
-  limitBytes = Number.POSITIVE_INFINITY,
-): { spool: Spool; dir: string } {
-  const dir = folder(t, () => spool.close());
-  const spool = new Spool({ dir, memoryBytes, limitBytes });
-  return { spool, dir };
-}
-
-function fill(spool: Spool, length: number, piece = 300_001): void {
-  for (const end = spool.end + length; spool.end < end; ) {
-    spool.append(bytesAt(spool.end, Math.min(piece, end - spool.end)), 1);
-  }
-}
-
-/** The bytes that were promised are there, and right. */
-function assertView(spool: Spool, pos: number, want: number): void {
-  const view = spool.view(pos, want);
-  assert.ok(view.length >= Math.min(want, spool.end - pos), `${view.length} bytes instead of ${want}`);
-  assert.ok(view.length <= spool.end - pos);
-  assert.ok(view.length > 0 || pos === spool.end);
-  assert.ok(view.equals(bytesAt(pos, view.length)), `other bytes at ${pos}`);
-}
+import { assertView, bytesAt, fill, folder, MB, spoolOf } from './support.ts';
 
 /** Whether a program of the system ran and was content; false also where there is none. */
 function runs(program: string, ...args: string[]): boolean {
