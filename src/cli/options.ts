@@ -93,6 +93,12 @@ const OPTIONS: readonly OptionSpec[] = [
     commands: WITH_CUTOVER,
   },
   {
+    flags: '--keep-snapshot',
+    help: 'keep the snapshot on disk until it is loaded: resume then loads it from there. Costs its size on disk',
+    group: 'Migration',
+    commands: ['migrate'],
+  },
+  {
     flags: '--run-dir <dir>',
     help: 'state, journal and spool of the run',
     standard: './redis-cutover-run-<date>-<time>',
@@ -260,6 +266,7 @@ export interface RawOptions {
   readonly forwardPublish?: true;
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
+  readonly keepSnapshot?: true;
   readonly runDir?: string;
   readonly cutover?: string;
   readonly stopAt?: string;
@@ -553,6 +560,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
       replconf: commandName('--replconf-command', raw.replconfCommand) ?? 'REPLCONF',
     },
     forwardPublish: raw.forwardPublish ?? false,
+    keepSnapshot: raw.keepSnapshot ?? false,
     spoolMemoryBytes: Math.round(number('--spool-memory', raw.spoolMemory, 1, 1e6) ?? 8) * MEGABYTE,
     spoolLimitBytes: Math.round(number('--spool-limit', raw.spoolLimit, 1, 1e9) ?? Infinity) * MEGABYTE,
   };

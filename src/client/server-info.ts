@@ -9,6 +9,8 @@ export interface KeyspaceEntry {
   readonly expires: number;
   /** Mean time to live of the keys that have one, ms, as the server samples it; null: not told, or not sampled yet. */
   readonly averageTtlMs: number | null;
+  /** Hashes of which fields expire (Redis >= 7.4, Valkey >= 9.0); 0 where there are none, or the server knows none. */
+  readonly expiringHashes: number;
 }
 
 export class ServerInfo {
@@ -136,7 +138,14 @@ export class ServerInfo {
       const counts = /^keys=(\d+),expires=(\d+)(?:,avg_ttl=(\d+))?/.exec(value);
       if (db !== undefined && counts !== null) {
         const averageTtlMs = Number(counts[3] ?? 0) || null;
-        entries.push({ db: Number(db), keys: Number(counts[1]), expires: Number(counts[2]), averageTtlMs });
+        const expiringHashes = Number(/,(?:subexpiry|keys_with_volatile_items)=(\d+)/.exec(value)?.[1] ?? 0);
+        entries.push({
+          db: Number(db),
+          keys: Number(counts[1]),
+          expires: Number(counts[2]),
+          averageTtlMs,
+          expiringHashes,
+        });
       }
     }
     return entries.sort((a, b) => a.db - b.db);

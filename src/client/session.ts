@@ -132,6 +132,22 @@ export class ServerSession {
     return ServerInfo.parse(typeof reply === 'string' ? reply : '');
   }
 
+  /**
+   * Drops the connection, and calls without a reply reject: the next call dials, and finds whoever has the address now.
+   * By RST where it can be: what was not delivered yet must not be executed behind what the next connection asks for.
+   */
+  redial(): void {
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.then(
+      ({ client, socket }) => {
+        if (this.endpoint.tls === null) socket.resetAndDestroy();
+        client.disconnect();
+      },
+      () => undefined,
+    );
+  }
+
   /** Ends the session at once; calls without a reply reject. May be called twice. */
   async close(): Promise<void> {
     this.#closed = true;

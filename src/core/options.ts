@@ -47,6 +47,8 @@ export interface RunOptions {
   readonly commandNames: ReplicationCommandNames;
   /** Send PUBLISH and SPUBLISH on to the target; off: subscribers are still on the source. */
   readonly forwardPublish: boolean;
+  /** Keep the snapshot on disk until it is loaded, so that resume need not ask the source for a second one. */
+  readonly keepSnapshot: boolean;
   /** Bytes of the source's stream kept in memory before they go to disk. */
   readonly spoolMemoryBytes: number;
   /** Bytes of spool on disk at which the run ends cleanly; Infinity: what the disk holds. */

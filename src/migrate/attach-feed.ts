@@ -4,7 +4,8 @@
  * end. Offsets and history are the source's own, so that the target can later follow the source, or the source the
  * target, without a copy (protocol.md 5.4).
  *
- * The spool serves the target's reconnects: it keeps what the target has not acknowledged.
+ * The spool serves the target's reconnects: it keeps what the target has not acknowledged, and with `--keep-snapshot`
+ * the whole copy until the target has loaded it: one that breaks off meanwhile is handed it again.
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import {
@@ -25,11 +26,14 @@ import type { Spool } from '../spool/spool.ts';
 import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
+import type { CompleteCopy, KeptCopy } from './kept-copy.ts';
 import type { ReplicationState } from './roles.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 
 /** Bytes of the payload that are looked at before the event loop gets its turn. */
 const TURN_BYTES = 4 << 20;
+/** So many times a kept copy is handed out: a target that never comes to its end may find it damaged. */
+const MOST_HANDOUTS = 5;
 
 type Stage =
   /** There is no copy: the source is to be asked for one. */
@@ -51,6 +55,15 @@ type Stage =
     }
   /** A resumed run: the target has the copy and waits at this place. */
   | { readonly kind: 'back'; readonly at: ReplicationPosition };
+
+/** Where the feed begins. */
+export type AttachBeginning =
+  /** With a full copy. */
+  | { readonly kind: 'copy' }
+  /** A resumed run: behind what the target has already. */
+  | { readonly kind: 'back'; readonly at: ReplicationPosition }
+  /** A resumed run: the copy is in the spool, and the target may have come to the end of it. */
+  | { readonly kind: 'kept'; readonly copy: CompleteCopy };
 
 /** Asks the target itself; implemented by AttachHold. */
 export interface AttachedTarget {
@@ -81,17 +94,20 @@ export class AttachFeed implements Feed, ReplicaListener {
   #onReached: () => void = () => undefined;
   #stopped = false;
   #looking = false;
+  /** As the spool keeps the copy; null: it does not, or not any more. */
+  #keptName: string | null = null;
+  /** How often the present copy was begun to be handed out. */
+  #handouts = 0;
   #snapshotBytes = 0;
   #snapshotTotal: number | null = null;
   #keys = 0;
   /** Database of the stream behind the snapshot, as the snapshot says (protocol.md 1.13). */
   #auxDb = 0;
 
-  /** @param resumeFrom what the target has already, of a run that is gone on with; null: a full copy is due */
   constructor(
     spool: Spool,
     target: AttachedTarget,
-    resumeFrom: ReplicationPosition | null,
+    begin: AttachBeginning,
     listener: FeedListener,
     signal: AbortSignal,
   ) {
@@ -100,14 +116,33 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#listener = listener;
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
-    this.#stage = resumeFrom === null ? { kind: 'idle' } : { kind: 'back', at: resumeFrom };
-    this.#applied.restart(resumeFrom?.offset ?? -1);
-    this.#replid = resumeFrom?.replid ?? '';
+    this.#stage = { kind: 'idle' };
+    this.#applied.restart(-1);
+    switch (begin.kind) {
+      case 'copy':
+        return;
+      case 'back':
+        this.#stage = begin;
+        this.#applied.restart(begin.at.offset);
+        this.#replid = begin.at.replid;
+        return;
+      case 'kept': {
+        const { name, position, framing, streamStart } = begin.copy;
+        this.#keptName = name;
+        this.#beginPayload(position, framing, streamStart);
+        return;
+      }
+      default:
+        assertNever(begin);
+    }
   }
 
   /** The port on which the target finds us; to be called before anything else. */
   serveBy(server: ReplicaServer): void {
     this.#server = server;
+    if (this.#stage.kind !== 'payload') return;
+    server.payloadEnd(this.#stage.streamStart);
+    this.#pump();
   }
 
   /** Resolves when a target has come in by the port, with the right password; false after `timeoutMs`. */
@@ -267,7 +302,14 @@ export class AttachFeed implements Feed, ReplicaListener {
       case 'payload':
       case 'stream': {
         // where a snapshot without a length ends is known only after all that was received has been read
-        while (this.#looking && this.#stage === stage && !this.#signal.aborted) await delay(20);
+        while (
+          stage.streamStart === null &&
+          this.#looking &&
+          this.#stage === stage &&
+          !this.#signal.aborted
+        ) {
+          await delay(20);
+        }
         if (stage.streamStart === null || this.#spool.end < stage.streamStart) return null;
         return { replid: this.#replid, offset: this.#offsetAt(stage, this.#spool.end) };
       }
@@ -284,20 +326,31 @@ export class AttachFeed implements Feed, ReplicaListener {
         recovery: 'operator',
       });
     }
-    this.#listener.copyBegins();
+    await this.#listener.copyBegins(position);
     // a target that has a part of an older copy begins anew
     this.#server?.disconnect('a new full copy begins');
     this.#spool.reset();
-    this.#replid = position.replid;
     this.#formerIds.clear();
     this.#tail.reset();
+    const streamStart = framing.kind === 'length' ? framing.bytes : null;
+    this.#beginPayload(position, framing, streamStart);
+    this.#server?.payloadEnd(streamStart);
+    this.#listener.waiting(null);
+    const { keepCopy } = this.#listener;
+    if (keepCopy === null) return;
+    this.#keptName = this.#spool.keep();
+    await keepCopy({ name: this.#keptName, position, framing });
+  }
+
+  #beginPayload(position: ReplicationPosition, framing: Framing, streamStart: number | null): void {
+    this.#replid = position.replid;
     this.#applied.restart(position.offset);
     this.#appliedPosition = 0;
     this.#snapshotBytes = 0;
     this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
     this.#keys = 0;
     this.#auxDb = 0;
-    const streamStart = framing.kind === 'length' ? framing.bytes : null;
+    this.#handouts = 0;
     this.#stage = {
       kind: 'payload',
       reader: new RdbReader(this.#sink, { verify: false }),
@@ -305,8 +358,6 @@ export class AttachFeed implements Feed, ReplicaListener {
       position,
       streamStart,
     };
-    this.#server?.payloadEnd(streamStart);
-    this.#listener.waiting(null);
   }
 
   continued(replid: string | null): void {
@@ -343,12 +394,20 @@ export class AttachFeed implements Feed, ReplicaListener {
       case 'back':
         return { kind: 'wait' };
       case 'payload': {
-        if (this.#spool.start > 0) {
+        const { framing, position, streamStart } = stage;
+        const known = streamStart !== null && this.#isOurs(request.replid, request.offset - 1);
+        const reached = (streamStart ?? 0) + request.offset - 1 - position.offset;
+        // it has come to the end of the copy without our hearing of it
+        if (known && reached >= streamStart) {
+          // what an earlier process had handed out last may have to come from the source again
+          if (reached > this.#spool.end) return { kind: 'wait' };
+          return { kind: 'continue', replid: this.#replid, position: reached };
+        }
+        if (this.#spool.start > 0 || this.#handouts >= MOST_HANDOUTS) {
           this.#copyLost('the target broke off while it was loading');
           return { kind: 'wait' };
         }
         if (this.#spool.end === 0) return { kind: 'wait' };
-        const { framing, position } = stage;
         return { kind: 'full', replid: this.#replid, offset: position.offset, framing };
       }
       case 'stream': {
@@ -368,6 +427,7 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   attached(answer: PsyncAnswer): void {
     if (answer.kind === 'continue') this.#listener.waiting(null);
+    else this.#handouts++;
     if (this.#stopped) return;
     // until the mark has been found nothing is sent beyond what has been read
     const stage = this.#stage;
@@ -404,6 +464,7 @@ export class AttachFeed implements Feed, ReplicaListener {
         scanner: new StreamScanner({ position: streamStart, db: this.#auxDb }),
       };
       this.#spool.release(streamStart);
+      this.#keepNoLonger();
       this.#tail.passed({ position: streamStart, db: this.#auxDb });
       this.#setApplied(offset);
       this.#listener.snapshotLoaded();
@@ -496,8 +557,24 @@ export class AttachFeed implements Feed, ReplicaListener {
     const until = stage.kind === 'stream' ? this.#offsetAt(stage, this.#spool.end) : Number.POSITIVE_INFINITY;
     this.#formerIds.set(this.#replid, until);
     this.#replid = replid;
-    if (stage.kind === 'payload') stage.position = { replid, offset: stage.position.offset };
+    if (stage.kind === 'payload') {
+      stage.position = { replid, offset: stage.position.offset };
+      const { position, framing } = stage;
+      if (this.#keptName !== null) this.#noteKept({ name: this.#keptName, position, framing });
+    }
     this.#server?.disconnect('the history of the source has a new id');
+  }
+
+  /** The copy is on the target: its bytes may go from the disk. */
+  #keepNoLonger(): void {
+    if (this.#keptName === null) return;
+    this.#keptName = null;
+    this.#spool.keepNoLonger();
+    this.#noteKept(null);
+  }
+
+  #noteKept(copy: KeptCopy | null): void {
+    this.#listener.keepCopy?.(copy).catch((error: unknown) => this.#fail(toCutoverError(error)));
   }
 
   #copyLost(reason: string): void {

@@ -11,9 +11,10 @@ import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
 import type { Spool } from '../spool/spool.ts';
 import { ReplicaServer } from '../target/attach/replica-server.ts';
-import { AttachFeed } from './attach-feed.ts';
+import { type AttachBeginning, AttachFeed } from './attach-feed.ts';
 import { AttachHold } from './attach-hold.ts';
 import type { FeedListener } from './feed.ts';
+import type { CompleteCopy } from './kept-copy.ts';
 import type { PairFacts } from './preflight.ts';
 import type { RunFolder } from './run-folder.ts';
 import type { Setting } from './settings.ts';
@@ -33,8 +34,12 @@ export interface AttachRequest {
   readonly former: readonly Setting[];
   /** What the target has already; `ownReplid`: under a history of its own. null: a copy is due. */
   readonly has: { readonly from: ReplicationPosition; readonly ownReplid: string | null } | null;
+  /** A copy that lies in the spool, and that the target may have come to the end of; null: none. */
+  readonly kept: CompleteCopy | null;
   /** True where the target's keys go first: a copy loads at once only into an empty server. */
   readonly flush: boolean;
+  /** A target in the stream that acknowledges nothing for this long is cut off, and dials again. */
+  readonly silenceMs: number;
 }
 
 export interface Attachment {
@@ -49,7 +54,7 @@ export interface Attachment {
 export async function attach(request: AttachRequest): Promise<Attachment> {
   const { pair, facts, folder, target, listen, spool, listener, signal, has } = request;
   const hold = await AttachHold.prepare({ pair, facts, folder, target, former: request.former });
-  const feed = new AttachFeed(spool, hold, has?.from ?? null, listener, signal);
+  const feed = new AttachFeed(spool, hold, beginning(request), listener, signal);
   if (has !== null && has.ownReplid !== null) feed.takeForOurs(has.ownReplid, has.from.offset);
   const host = listen.host ?? target.localAddress ?? '0.0.0.0';
   const { tls } = pair.target;
@@ -63,6 +68,7 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
           ? { cert: tls.cert, key: tls.key, ca: tls.ca }
           : null,
       bytes: spool,
+      silenceMs: request.silenceMs,
     },
     feed,
   );
@@ -90,6 +96,11 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
     });
     throw error;
   }
+}
+
+function beginning({ kept, has }: AttachRequest): AttachBeginning {
+  if (kept !== null) return { kind: 'kept', copy: kept };
+  return has === null ? { kind: 'copy' } : { kind: 'back', at: has.from };
 }
 
 /** What the target is told to dial. */

@@ -1,6 +1,6 @@
 /**
- * The clients that are still on the source (CLIENT LIST), without replicas and without our own connections; and how
- * stragglers are thrown off it.
+ * The clients that are still on the source, or already on the target (CLIENT LIST), without replicas and without our
+ * own connections; and how stragglers are thrown off.
  */
 import { ReplyError } from '../client/reply-error.ts';
 import { type BufferReply, CLIENT_NAME, type ServerSession } from '../client/session.ts';
@@ -21,10 +21,10 @@ const COMMON_WRITES =
   /^(append|bitop|bitfield|copy|del|expire(at)?|flush(all|db)|getdel|getex|getset|h(del|incrby(float)?|mset|set(nx)?)|(incr|decr)(by)?|incrbyfloat|b?[lr](insert|move|pop|poplpush|push|pushx|rem|set|trim)|move|mset(nx)?|persist|pexpire(at)?|pf(add|merge)|psetex|rename(nx)?|restore|s(add|move|pop|rem)|set(bit|ex|nx|range)?|unlink|x(ack|add|claim|del|group|readgroup|trim)|z(add|incrby|pop(max|min)|rem)|bzpop(max|min))$/;
 
 /** @throws ReplyError where CLIENT LIST is refused */
-export async function clientsOn(source: ServerSession): Promise<ClientInfo[]> {
-  const clients = parseClientList(String(await source.call('CLIENT', 'LIST')));
+export async function clientsOn(session: ServerSession): Promise<ClientInfo[]> {
+  const clients = parseClientList(String(await session.call('CLIENT', 'LIST')));
   const writes = await writeCommands(
-    source,
+    session,
     clients.map((client) => client.lastCommand),
   );
   return clients.map((client) => ({

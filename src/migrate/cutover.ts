@@ -2,7 +2,7 @@
  * The last steps, each timed, each undone if a later one fails or the cutover is called off. Two ways to the same end:
  *
  * - cutOver(), feed `write`: pause writes on the source → drain → fence it → drain to the offset read behind the fence →
- *   end the stream → compare the tail → target writable → hook. The fence on the source stays.
+ *   end the stream → compare the tail → nobody else has written → target writable → hook. The fence on the source stays.
  * - swapRoles(), feed `attach`: the same up to the tail; then the target becomes a master at that very offset, and the
  *   source a read-only replica of it before its pause ends: the lasting fence is its new role. A rollback is the same
  *   in the other direction.
@@ -14,8 +14,9 @@ import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
 import type { Endpoint } from '../core/endpoint.ts';
-import { SourceError, toCutoverError } from '../core/errors.ts';
+import { toCutoverError } from '../core/errors.ts';
 import type { Fence } from '../target/write/fence.ts';
+import type { Expiry } from './expiry.ts';
 import {
   assertLeftAt,
   follow,
@@ -26,6 +27,7 @@ import {
   replicationState,
 } from './roles.ts';
 import { readSettingIfAllowed, type Setting, writeSettings } from './settings.ts';
+import { offsetIn } from './source-watch.ts';
 import { type Steps, type TimeLimit, within } from './steps.ts';
 import type { WriteFeed } from './write-feed.ts';
 
@@ -65,6 +67,10 @@ export interface CutoverRequest extends CutoverBasics {
     closeGates(): Promise<void>;
   };
   readonly feed: WriteFeed;
+  /** Throws where others have written to the new server; null: they could not, or may. */
+  readonly foreignWrites: (() => Promise<void>) | null;
+  /** Expiry times of the target's keys; null: applications write to it already, and they are true. */
+  readonly expiry: Pick<Expiry, 'open' | 'holdAgain'> | null;
   /** The last write of ours before the applications': the link back counts from it. null: there is no link back. */
   readonly mark: (() => Promise<void>) | null;
 }
@@ -78,16 +84,23 @@ export interface CutoverResult {
 /**
  * On return every write that the source acknowledged is on the target, which takes writes; the feed has ended.
  * On a failure everything is as before: source writable, target fenced, the feed goes on.
- * @throws CutoverError `cutover-timeout`, `tail-differs`, `hook-vetoed`, what the servers refuse, the signal's reason;
+ * @throws CutoverError `cutover-timeout`, `tail-differs`, `foreign-writes`, `hook-vetoed`, what the servers refuse, the signal's reason;
  * `cutover-undo` (exit 7) where undoing failed
  */
 export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
-  const { steps, hooks, gates, feed } = request;
+  const { steps, hooks, gates, feed, foreignWrites, expiry } = request;
   try {
     if (hooks.before !== null) await steps.step('hook before', hooks.before);
     const stopped = await stopWrites(request, feed);
     steps.undo('stream goes on', async () => feed.goOn());
     await steps.step('stream ended', () => within(feed.finish(stopped.offset), stopped.limit));
+    if (expiry !== null) {
+      steps.undo('expiry times held back', () => expiry.holdAgain(feed));
+      await steps.step('expiry times right', () => within(expiry.open(feed), stopped.limit));
+    }
+    if (foreignWrites !== null) {
+      await steps.step('no foreign writes', () => within(foreignWrites(), stopped.limit));
+    }
     if (request.mark !== null) await request.mark();
     if (gates.fenced) steps.undo('target fenced again', () => gates.closeGates());
     const notes = await steps.step('target writable', () => gates.openGates());
@@ -217,8 +230,14 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
     signal,
     missing: () => `${Math.max(0, offset - applier.appliedOffset())} bytes were left`,
   };
+  // undoing must not wait behind a question that is never answered
+  const answered = <Value>(work: Promise<Value>): Promise<Value> =>
+    within(work, limit).catch((error: unknown) => {
+      if (toCutoverError(error).code === 'cutover-timeout') from.session.redial();
+      throw error;
+    });
   const drain = async (upTo: Promise<number>): Promise<void> => {
-    offset = await steps.step('offset read', () => upTo);
+    offset = await steps.step('offset read', () => answered(upTo));
     if (applier.appliedOffset() >= offset) return;
     await steps.step('drained', () => within(applier.whenApplied(offset), limit));
   };
@@ -226,7 +245,7 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
   if (fence === null) {
     await drain(readOffset());
   } else {
-    const paused = await pauseWrites(request);
+    const paused = await pauseWrites(request, answered);
     unpause = paused?.unpause ?? null;
     // before the pause ends: undone in reverse order
     steps.undo('fence lifted', async () => {
@@ -234,13 +253,13 @@ async function stopWrites(request: CutoverBasics, applier: Applier): Promise<Sto
       await request.journalFence(false);
     });
     if (paused === null) {
-      await steps.step('writes fenced', () => fence.set());
+      await steps.step('writes fenced', () => answered(fence.set()));
       await drain(readOffset());
       await within(compareTail(request), limit);
     } else {
-      await Promise.all([drain(paused.offset), fence.recheck()]);
+      await Promise.all([drain(paused.offset), answered(fence.recheck())]);
       // nothing is written any more: the data can be looked at while the fence is put
-      const fenced = steps.step('writes fenced', () => fence.apply());
+      const fenced = steps.step('writes fenced', () => answered(fence.apply()));
       await Promise.all([fenced, drain(readOffset()), within(compareTail(request), limit)]);
     }
   }
@@ -268,7 +287,10 @@ interface Pause {
 }
 
 /** Lets writes wait; null where the server has no such pause, or does not grant it. */
-async function pauseWrites(request: CutoverBasics): Promise<Pause | null> {
+async function pauseWrites(
+  request: CutoverBasics,
+  answered: (reply: Promise<unknown>) => Promise<unknown>,
+): Promise<Pause | null> {
   const { steps, from, timeoutMs, note } = request;
   const { session } = from;
   if (!from.info.atLeast(6, 2)) return null;
@@ -284,7 +306,7 @@ async function pauseWrites(request: CutoverBasics): Promise<Pause | null> {
   const offset = sourceOffset(session);
   offset.catch(() => undefined);
   try {
-    await steps.step('writes paused', () => pausing);
+    await steps.step('writes paused', () => answered(pausing));
     return { offset, unpause };
   } catch (error) {
     if (!(error instanceof ReplyError)) throw error;
@@ -344,13 +366,5 @@ async function pingPeriod({ session, info }: CutoverBasics['from']): Promise<Set
 
 /** `master_repl_offset`: of a replica as source, what it has received itself. */
 export async function sourceOffset(source: ServerSession): Promise<number> {
-  const offset = (await source.info('replication')).masterReplOffset;
-  if (offset === null) {
-    throw new SourceError('the source does not tell its replication offset', {
-      code: 'source-offset',
-      hint: 'INFO replication must show master_repl_offset: servers before 2.8 have none, some proxies hide it',
-      recovery: 'operator',
-    });
-  }
-  return offset;
+  return offsetIn(await source.info('replication'));
 }

@@ -3,16 +3,22 @@ import type { CutoverError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { LinkSink } from '../source/link.ts';
+import type { KeptCopy } from './kept-copy.ts';
 import type { StreamTail } from './stream-tail.ts';
 
 /** What a migration wants to hear from its feed. */
 export interface FeedListener {
-  /** A full copy begins; throws where it must not be taken. */
-  copyBegins(): void;
+  /** A full copy begins, at `position` where the source tells one; throws where it must not be taken. */
+  copyBegins(position: ReplicationPosition | null): Promise<void>;
   /** Empties the target of what an earlier copy left. Called again where the target was lost in the middle of it. */
   prepareTarget(): Promise<void>;
   /** Every entry of the snapshot is on the target; the stream follows. */
   snapshotLoaded(): void;
+  /**
+   * Notes, durably, what a later process needs to load a copy from the spool; null: it is loaded. The property is null
+   * where copies are not kept.
+   */
+  readonly keepCopy: ((copy: KeptCopy | null) => Promise<void>) | null;
   /** What is waited for, for people; null: nothing. */
   waiting(reason: string | null): void;
   note(message: string): void;
@@ -38,6 +44,8 @@ export interface Feed extends LinkSink {
   readonly keys: number;
   readonly commands: number;
   readonly divergences: number;
+  /** The history that is followed; '' where it is not known. */
+  readonly replid: string;
   /** When the oldest byte that is not applied was received; null where all is applied. */
   readonly oldestPendingAt: number | null;
   /** True while the target can be given what comes. */

@@ -6,6 +6,7 @@ import { CheckpointError } from '../core/errors.ts';
 import type { Phase } from '../core/phase.ts';
 import type { StopPlace } from './attach-feed.ts';
 import type { AttachAddress } from './attach-hold.ts';
+import { type KeptCopy, keptCopyFromJournal } from './kept-copy.ts';
 import type { JournalEntry } from './run-folder.ts';
 import { type Setting, settingsFromJournal } from './settings.ts';
 
@@ -32,6 +33,12 @@ export interface Leftovers {
   readonly backSwap: { readonly pings: Setting | null } | null;
   /** True where a user of ours may be on the source, for the way back. */
   readonly sourceUser: boolean;
+  /** True where the target may be in import mode, see expiry.ts. */
+  readonly importMode: boolean;
+  /** What others have written to the target, as it was found; null: nothing. */
+  readonly foreignWrites: string | null;
+  /** A copy that the spool keeps, and that was not known to be loaded; null: none. */
+  readonly kept: KeptCopy | null;
 }
 
 export function leftoversOf(journal: readonly JournalEntry[], pair: string): Leftovers {
@@ -47,6 +54,9 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let swap: Leftovers['swap'] = null;
   let backSwap: Leftovers['backSwap'] = null;
   let sourceUser = false;
+  let importMode = false;
+  let kept: Leftovers['kept'] = null;
+  let foreignWrites: string | null = null;
   for (const entry of journal) {
     if (entry.pair !== pair) continue;
     switch (entry.kind) {
@@ -86,6 +96,15 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
       case 'source-user-dropped':
         sourceUser = false;
         break;
+      case 'foreign-writes':
+        foreignWrites = entry.data === null ? null : String(entry.data);
+        break;
+      case 'kept-copy':
+        kept = keptCopyFromJournal(entry.data);
+        break;
+      case 'import-mode':
+        importMode = entry.data === true;
+        break;
       case 'target-fence':
         targetFence = entry.data;
         cutOver = false;
@@ -121,5 +140,8 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     swap,
     backSwap,
     sourceUser,
+    importMode,
+    kept,
+    foreignWrites,
   };
 }

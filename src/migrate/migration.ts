@@ -10,6 +10,7 @@
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import { ServerSession } from '../client/session.ts';
@@ -26,29 +27,40 @@ import {
 import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import { assertMove, isOver, type Phase } from '../core/phase.ts';
+import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { Fence } from '../target/write/fence.ts';
+import { KeyPositions } from '../target/write/key-positions.ts';
 import { openedMark } from '../target/write/own-writes.ts';
+import { WriteTally } from '../target/write/write-tally.ts';
+import { removeWritten, WrittenKeys } from '../target/write/written-keys.ts';
 import type { StopPlace } from './attach-feed.ts';
 import { isSameAddress, takenBySomebodyElse } from './attach-hold.ts';
 import { type Attachment, attach } from './attachment.ts';
+import { ask, askConfig } from './checks/context.ts';
 import { clientsOn, killClients } from './clients.ts';
-import { cutOver, sourceOffset, swapRoles } from './cutover.ts';
+import { cutOver, swapRoles } from './cutover.ts';
 import { CutoverKit, fenceLeftNotes } from './cutover-kit.ts';
+import { Expiry } from './expiry.ts';
 import { type DivergenceSample, type Feed, type FeedListener, FeedSwitch } from './feed.ts';
+import { ForeignWrites } from './foreign-writes.ts';
+import { type CompleteCopy, keptCopyToJournal, reaches, takeUpKeptCopy } from './kept-copy.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { PairContext } from './pair-context.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { RateMeter } from './rate-meter.ts';
 import { type AttachedResume, judgeAttached } from './resume-attached.ts';
+import { type LoopSettings, loopHint, parseOutputBuffer, ResyncLoop } from './resync-loop.ts';
 import { primeBacklog, ReverseLink } from './reverse-link.ts';
 import { assertLeftAt, follow, makeMaster, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
 import { writeSettings } from './settings.ts';
+import { type Silence, USUAL_SILENCE } from './silence.ts';
+import { keysOf, SourceWatch } from './source-watch.ts';
 import { Steps, within } from './steps.ts';
 import { SAMPLE_INTERVAL_MS, SyncGauge } from './sync-gauge.ts';
 import { isThrough, TakeUp } from './take-up.ts';
@@ -65,12 +77,15 @@ import {
 import { type Beginning, WriteFeed } from './write-feed.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
-const SOURCE_SILENCE_MS = 60_000;
+/** For the answers that a sample takes; far above what a healthy server on a busy machine needs. */
+const SAMPLE_LIMIT_MS = 5_000;
 const SAME_NOTE_MS = 30_000;
-/** So many full copies in one run without ever being in sync: something throws the link off again and again. */
-const MOST_COPIES = 5;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
+/** For expiry times to be set right when a run is quit. */
+const LEAVE_LIMIT_MS = 5_000;
+/** Expiries that are due so soon after a quit stay held back. */
+const LEFT_HELD_MS = 10 * 60_000;
 /** For the old source to have its link to the new master. */
 const FOLLOW_LIMIT_MS = 10_000;
 const LOST_TARGET_MS = 3_000;
@@ -86,6 +101,7 @@ export class Migration {
   readonly #options: RunOptions;
   readonly #ports: MigrationPorts;
   readonly #left: Leftovers | null;
+  readonly #silence: Silence;
   readonly #abort = new AbortController();
   readonly #gauge = new SyncGauge();
   readonly #byteRate = new RateMeter();
@@ -105,15 +121,17 @@ export class Migration {
   #spool: Spool | null = null;
   #following: Promise<void> = Promise.resolve();
   #timers: NodeJS.Timeout[] = [];
-  #sourceOffset = 0;
+  #seenSource: SourceWatch | null = null;
   #copies = 0;
+  readonly #loop = new ResyncLoop();
+  /** With --allow-nonempty: which keys of the target are ours. */
+  #keys: KeyPositions | null = null;
   /** True where an earlier process has brought the pair to its end. */
   #through = false;
   /** True where a resumed pair was left with applications writing to its target. */
   #open = false;
   /** The source's fence, where a resumed pair was left with it. */
   #sourceFence: Fence | null = null;
-  #copiesInARow = 0;
   #startedAt = performance.now();
   #endedAt: number | null = null;
   #writeOutageMs: number | null = null;
@@ -129,11 +147,18 @@ export class Migration {
   readonly #notes: string[] = [];
 
   /** @param left what an earlier process of this run has left; null: the pair is new */
-  constructor(pair: PairSpec, options: RunOptions, ports: MigrationPorts, left: Leftovers | null) {
+  constructor(
+    pair: PairSpec,
+    options: RunOptions,
+    ports: MigrationPorts,
+    left: Leftovers | null,
+    silence = USUAL_SILENCE,
+  ) {
     this.pair = pair;
     this.#options = options;
     this.#ports = ports;
     this.#left = left;
+    this.#silence = silence;
   }
 
   get phase(): Phase {
@@ -154,9 +179,9 @@ export class Migration {
   /** Looks at both sides and changes nothing. Returns all findings; a refusal, or a side out of reach, fails the pair. */
   async check(): Promise<readonly CheckResult[]> {
     try {
-      const connectTimeoutMs = CONNECT_TIMEOUT_MS;
-      this.#source ??= await ServerSession.open(this.pair.source, 'source', { connectTimeoutMs });
-      this.#target ??= await ServerSession.open(this.pair.target, 'target', { connectTimeoutMs });
+      const limits = { connectTimeoutMs: CONNECT_TIMEOUT_MS, replyTimeoutMs: this.#silence.replyMs };
+      this.#source ??= await ServerSession.open(this.pair.source, 'source', limits);
+      this.#target ??= await ServerSession.open(this.pair.target, 'target', limits);
       this.#through = this.#left !== null && (await isThrough(this.#left, this.pair, this.#sessions));
       if (this.#through) {
         const detail = 'this pair was promoted before: what may be left on its servers is put away';
@@ -219,9 +244,14 @@ export class Migration {
     }
     if (left !== null) await new TakeUp(this.#context, left).undoCutover();
     const has = found.kind === 'go-on' ? found : null;
+    let kept = await this.#takeUpKeptCopy(left);
+    if (kept !== null && has !== null && !reaches(kept, this.#checkedSpool, has.from)) {
+      this.#checkedSpool.close();
+      kept = null;
+    }
     try {
       await this.#journal('feed', 'attach');
-      await this.#attach(left, has);
+      await this.#attach(left, has, kept);
     } catch (error) {
       const cause = toCutoverError(error);
       const fallBack = this.#options.feed === 'auto' && left === null && !this.#abort.signal.aborted;
@@ -229,7 +259,7 @@ export class Migration {
       await this.#fallBackToWrite(cause);
       return;
     }
-    this.#follow(has === null ? null : has.from.offset);
+    this.#follow(has === null || kept !== null ? null : has.from.offset);
   }
 
   async #judgeAttached(left: Leftovers): Promise<AttachedResume> {
@@ -242,7 +272,11 @@ export class Migration {
     return found;
   }
 
-  async #attach(left: Leftovers | null, has: (AttachedResume & { kind: 'go-on' }) | null): Promise<void> {
+  async #attach(
+    left: Leftovers | null,
+    has: (AttachedResume & { kind: 'go-on' }) | null,
+    kept: CompleteCopy | null,
+  ): Promise<void> {
     const { facts, folder, target } = this.#checked;
     this.#attached = await attach({
       pair: this.pair,
@@ -258,6 +292,8 @@ export class Migration {
       signal: this.#abort.signal,
       former: left?.attached ?? [],
       has,
+      kept,
+      silenceMs: this.#silence.targetMs,
       flush: this.#options.flushTarget && has === null,
     });
     this.#into = new FeedSwitch(this.#attached.feed);
@@ -281,6 +317,7 @@ export class Migration {
     await this.#journal('feed', handover === null ? 'write' : 'attach');
     if (left !== null) await this.#takeUp(left);
     await this.#takeHold(left?.targetFence ?? null);
+    if (this.#options.allowNonempty) this.#keys = await this.#writtenKeys(left);
     const { hold, door } = this.#writing;
     const { runId } = folder.run;
     const checkpoint =
@@ -289,15 +326,22 @@ export class Migration {
         : ((await door.checkpointOf(runId)) ?? (handover === null ? null : checkpointAt(handover, runId)));
     if (handover !== null && checkpoint !== null) await door.writeCheckpoint(checkpoint);
     if (left === null && this.#keepsWayBack) await primeBacklog(hold.session, hold.endpoint);
-    this.#into = new FeedSwitch(
-      this.#write(checkpoint === null ? { kind: 'copy' } : { kind: 'checkpoint', checkpoint }),
-    );
+    this.#into = new FeedSwitch(this.#write(await this.#beginning(left, checkpoint)));
     this.#follow(checkpoint?.offset ?? null);
+  }
+
+  /** @param checkpoint what the target has already; null: a copy is due */
+  async #beginning(left: Leftovers | null, checkpoint: Checkpoint | null): Promise<Beginning> {
+    // a copy must not wipe what applications write
+    const kept = await this.#takeUpKeptCopy(checkpoint === null && !this.#open ? left : null);
+    if (kept !== null) return { kind: 'kept', copy: kept };
+    return checkpoint === null ? { kind: 'copy' } : { kind: 'checkpoint', checkpoint };
   }
 
   /** Takes the target for us: a user of our own, the lease, and, unless it is open, the fence. */
   async #takeHold(formerFence: unknown): Promise<void> {
     const { source, target, facts, folder } = this.#checked;
+    const tally = new WriteTally();
     const hold = await TargetHold.take({
       pair: this.pair,
       facts,
@@ -306,6 +350,8 @@ export class Migration {
       target,
       formerFence,
       open: this.#open,
+      replyTimeoutMs: this.#silence.replyMs,
+      tally,
       onLost: (error) => this.#fail(error),
       note: (message) => this.#note(message),
     });
@@ -317,7 +363,38 @@ export class Migration {
     if (hold.noFenceReason !== null && !this.#open) {
       this.#note(`others can write to the target while it is filled: ${hold.noFenceReason}`);
     }
-    this.#written = { hold, door: new TargetDoor(hold, folder.run.runId), feed: null };
+    const expiry = await this.#keepFromExpiring(hold, tally);
+    const door = new TargetDoor(hold, folder.run.runId, tally, expiry);
+    this.#written = { hold, door, expiry, tally, foreign: null, feed: null };
+    if (hold.noFenceReason !== null && !this.#open) await this.#watchForeignWrites(this.#written);
+  }
+
+  /** While it follows, the target must not let keys expire by its own clock. */
+  async #keepFromExpiring(hold: TargetHold, tally: WriteTally): Promise<Expiry> {
+    const { facts, folder } = this.#checked;
+    const request = {
+      info: facts.target,
+      session: hold.session,
+      dir: path.join(folder.dir, 'expiring', safeFileName(this.pair.name)),
+      open: this.#open,
+      tally,
+      answerLimitMs: this.#options.cutoverTimeoutMs,
+      journal: (on: boolean) => this.#journal('import-mode', on),
+      note: (message: string) => this.#note(message),
+    };
+    return Expiry.take(request, this.#left).catch(async (error: unknown) => {
+      await hold.release();
+      throw error;
+    });
+  }
+
+  /** Takes up, or begins, the list of the keys that we write: they alone go before another copy. */
+  async #writtenKeys(left: Leftovers | null): Promise<KeyPositions> {
+    const { target, folder } = this.#checked;
+    const file = path.join(folder.dir, `written-keys-${safeFileName(this.pair.name)}`);
+    const begun = left !== null && left.phase !== null;
+    const keys = new WrittenKeys(file, begun, (message) => this.#note(message));
+    return new KeyPositions(keys, await ask(target, 'COMMAND'));
   }
 
   #write(begin: Beginning): WriteFeed {
@@ -331,15 +408,26 @@ export class Migration {
         capabilities: facts.capabilities,
         relativeTtls: !facts.source.atLeast(7, 0),
         forwardPublish: this.#options.forwardPublish,
+        ttls: written.expiry.ttls,
         partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
         begin,
         leaveOut: null,
+        written: this.#keys,
         markBatches: this.#keepsWayBack,
+        tally: written.tally,
+        silenceMs: this.#silence.targetMs,
       },
       this.#listener({ prepareTarget: () => this.#prepareTarget() }),
       this.#abort.signal,
     );
     return written.feed;
+  }
+
+  /** Keys of the run that a resumed pair found on the target, at least: others may lie beside them, and our own two. */
+  get #leftOnTarget(): number {
+    const keys = keysOf(this.#checked.facts.target);
+    if (this.#options.allowNonempty) return Math.min(1, keys);
+    return Math.max(0, this.#attached === null ? keys - 2 : keys);
   }
 
   /** Becomes a replica of the source. @param resumedAt the offset that the target has already; null: none */
@@ -352,12 +440,13 @@ export class Migration {
         names: this.#options.commandNames,
         announceVersion: announcedTo(facts.source),
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
-        silenceMs: SOURCE_SILENCE_MS,
+        silenceMs: this.#silence.sourceMs,
       },
       into,
     );
     // a copy that an earlier process began is emptied away
     if (this.#left !== null) this.#copies = 1;
+    if (this.#left !== null) this.#sourceWatch.copied(this.#leftOnTarget);
     if (resumedAt === null) this.#moveTo('snapshot');
     else this.#moveTo('catching-up', `resumed at offset ${resumedAt}: the snapshot is on the target`);
     this.#following = this.#link
@@ -367,6 +456,15 @@ export class Migration {
   }
 
   // ---- taking up what an earlier process has left --------------------------------------------------------
+
+  /** May take a while: all that is kept is read. */
+  async #takeUpKeptCopy(left: Leftovers | null): Promise<CompleteCopy | null> {
+    const note = (message: string): void => this.#note(message);
+    const { signal } = this.#abort;
+    const kept = await takeUpKeptCopy(this.#checkedSpool, left?.kept ?? null, note, signal);
+    signal.throwIfAborted();
+    return kept;
+  }
 
   /** Feed write: goes on where the target was opened, and undoes a cutover that had not come so far. */
   async #takeUp(left: Leftovers): Promise<void> {
@@ -405,16 +503,35 @@ export class Migration {
     if (this.#cutover !== null) throw notNow('enable writes', 'cutting over');
     const attached = this.#attached;
     await this.#asCutover((signal) =>
-      attached === null ? this.#openGates() : this.#handOver(attached, signal),
+      attached === null ? this.#openGates(signal) : this.#handOver(attached, signal),
     );
     this.#moveTo('writable');
   }
 
-  async #openGates(): Promise<void> {
-    const { hold } = this.#writing;
+  async #openGates(signal: AbortSignal): Promise<void> {
+    const { hold, foreign, expiry } = this.#writing;
+    await foreign?.assertNone();
     await this.#connectReverse(null);
-    if (this.#reverse !== null) await this.#writeOpenedMark();
-    this.#notes.push(...(await hold.openGates()));
+    await this.#withExpiryTimes(signal, async () => {
+      await expiry.open(this.#writeFeed);
+      await foreign?.assertNone();
+      if (this.#reverse !== null) await this.#writeOpenedMark();
+      this.#notes.push(...(await hold.openGates()));
+    });
+  }
+
+  /** Sets the expiry times of a target right that is about to be opened; where that fails they are held back again. */
+  async #withExpiryTimes<Value>(signal: AbortSignal, open: () => Promise<Value>): Promise<Value> {
+    if (this.#phase === 'writable') return open();
+    const { expiry } = this.#writing;
+    try {
+      await expiry.prepareToOpen(this.#writeFeed, signal);
+      signal.throwIfAborted();
+      return await open();
+    } catch (error) {
+      await expiry.holdAgain(this.#writeFeed);
+      throw error;
+    }
   }
 
   /**
@@ -514,20 +631,25 @@ export class Migration {
   }
 
   async #cutOverWritten(signal: AbortSignal): Promise<void> {
-    const { hold, feed } = this.#writing;
-    if (feed === null) throw new InvariantError('the target is not written to');
+    const { hold, foreign, expiry } = this.#writing;
+    const feed = this.#writeFeed;
     const wasWritable = this.#phase === 'writable';
+    if (!wasWritable) await foreign?.assertNone();
     if (!wasWritable) await this.#connectReverse(null);
     const reverse = this.#reverse;
     const fence = this.#sourceFence ?? (await this.#kit.prepareSourceFence(reverse?.user ?? null));
-    await this.#kit.warmUp(feed, fence);
-    signal.throwIfAborted();
-    const result = await cutOver({
-      ...this.#kit.basics(signal, fence),
-      gates: hold,
-      feed,
-      tailCheck: async () => (wasWritable ? '' : this.#kit.compareTail(feed.tail())),
-      mark: wasWritable || reverse === null ? null : () => this.#writeOpenedMark(),
+    const result = await this.#withExpiryTimes(signal, async () => {
+      await this.#kit.warmUp(feed, fence);
+      signal.throwIfAborted();
+      return cutOver({
+        ...this.#kit.basics(signal, fence),
+        gates: hold,
+        feed,
+        expiry: wasWritable ? null : expiry,
+        tailCheck: async () => (wasWritable ? '' : this.#kit.compareTail(feed.tail())),
+        foreignWrites: wasWritable || foreign === null ? null : () => foreign.assertNone(),
+        mark: wasWritable || reverse === null ? null : () => this.#writeOpenedMark(),
+      });
     });
     this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
     this.#notes.push(...result.notes);
@@ -652,9 +774,9 @@ export class Migration {
 
   /** The last write of ours before those of the applications. */
   async #writeOpenedMark(): Promise<void> {
-    const { hold } = this.#writing;
+    const { hold, tally } = this.#writing;
     const [command, ...args] = openedMark(this.#checkedFolder.run.runId);
-    await hold.session.call(command ?? '', ...args);
+    await tally.around(1, () => hold.session.call(command ?? '', ...args));
   }
 
   /** True behind the cutover while a rollback is possible, which then loses nothing. */
@@ -777,6 +899,7 @@ export class Migration {
     const rate = this.#byteRate.perSecond;
     const loading = this.#phase === 'snapshot';
     const oldest = feed?.oldestPendingAt ?? null;
+    const sourceOffset = this.#seenSource?.offset ?? 0;
     return Object.freeze({
       pair: this.pair.name,
       source: addressOf(this.pair.source),
@@ -793,8 +916,8 @@ export class Migration {
       etaSeconds:
         loading && total !== null && rate > 0 && bytes > total / 100 ? (total - bytes) / rate : null,
       appliedOffset: applied,
-      sourceOffset: this.#sourceOffset,
-      lagBytes: loading ? 0 : Math.max(0, this.#sourceOffset - applied),
+      sourceOffset,
+      lagBytes: loading ? 0 : Math.max(0, sourceOffset - applied),
       lagSeconds: loading || oldest === null ? 0 : Math.max(0, (Date.now() - oldest) / 1000),
       commandsPerSecond: loading ? 0 : this.#commandRate.perSecond,
       divergences: feed?.divergences ?? 0,
@@ -818,8 +941,9 @@ export class Migration {
   #listener(own: Pick<FeedListener, 'prepareTarget'>): FeedListener {
     return {
       ...own,
-      copyBegins: () => this.#copyBegins(),
+      copyBegins: (position) => this.#copyBegins(position),
       snapshotLoaded: () => {
+        this.#sourceWatch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
         void this.#sample();
       },
@@ -829,6 +953,9 @@ export class Migration {
         if (reason !== null && this.#cutover === null) this.#noteWaiting(reason);
       },
       note: (message) => this.#note(message),
+      keepCopy: this.#options.keepSnapshot
+        ? (copy) => this.#journal('kept-copy', copy === null ? null : keptCopyToJournal(copy))
+        : null,
       divergence: (sample) => this.#diverged(sample),
       failed: (error) => this.#fail(error),
       redial: () => this.#link?.redial(),
@@ -837,7 +964,22 @@ export class Migration {
   }
 
   /** Before each full copy. Throws where one must not be taken. */
-  #copyBegins(): void {
+  async #copyBegins(position: ReplicationPosition | null): Promise<void> {
+    this.#refuseCopy();
+    this.#copies++;
+    const { feed } = this.#running.into;
+    const share = feed.snapshotTotal === null ? null : feed.snapshotBytes / Math.max(1, feed.snapshotTotal);
+    this.#loop.begins(performance.now(), position?.offset ?? this.#sourceWatch.offset, share);
+    if (this.#loop.tooMany) throw await this.#loopError();
+    await this.#sourceWatch.assertNotEmptied(position, feed.replid);
+    // the source was asked meanwhile
+    this.#refuseCopy();
+    this.#gauge.reset();
+    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
+  }
+
+  #refuseCopy(): void {
+    if (isOver(this.#phase)) throw notNow('take a copy', this.#phase);
     if (this.#cutover !== null) {
       throw new SourceError('the source wants a full copy in the middle of a cutover: first that is undone', {
         code: 'full-resync-in-cutover',
@@ -853,39 +995,54 @@ export class Migration {
         },
       );
     }
-    this.#copies++;
-    this.#copiesInARow++;
-    if (this.#copiesInARow > MOST_COPIES) {
-      throw new SourceError(
-        `the source has asked for ${this.#copiesInARow} full copies without the pair getting in sync`,
-        {
-          code: 'resync-loop',
-          hint: 'on the source: CONFIG SET repl-backlog-size 256mb, CONFIG SET client-output-buffer-limit "replica 1gb 512mb 120", then start again',
-          recovery: 'operator',
-        },
-      );
-    }
-    if (this.#copies > 1 && this.#options.allowNonempty) {
-      throw new TargetError('a new full copy is needed, and --allow-nonempty forbids emptying the target', {
-        code: 'full-resync-nonempty',
-        hint: 'start again: keys that the source has deleted meanwhile would stay on the target',
-      });
-    }
-    this.#gauge.reset();
-    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
+  }
+
+  async #loopError(): Promise<SourceError> {
+    const setting = async (name: string): Promise<string | null> => {
+      const value = await askConfig(this.#checked.source, name).catch(() => null);
+      return typeof value === 'string' ? value : null;
+    };
+    const backlog = await setting('repl-backlog-size');
+    const now: LoopSettings = {
+      backlogBytes: backlog === null ? null : Number(backlog),
+      outputBuffer: parseOutputBuffer(await setting('client-output-buffer-limit')),
+    };
+    return new SourceError(
+      `the source has asked for ${this.#loop.copies} full copies without the pair getting in sync`,
+      { code: 'resync-loop', hint: loopHint(this.#loop.measure, now), recovery: 'operator' },
+    );
   }
 
   /** The first copy finds the target as the preflight left it, later ones find our own keys and functions. */
   async #prepareTarget(): Promise<void> {
-    const { hold, door } = this.#writing;
+    const { hold, door, tally, foreign } = this.#writing;
     const { facts } = this.#checked;
     await door.endWriters();
     await hold.renewLease();
-    if (this.#copies > 1 || this.#options.flushTarget) {
-      await hold.session.call('FLUSHALL', ...(facts.target.atLeast(4, 0) ? ['ASYNC'] : []));
-      if (facts.capabilities.functions) await hold.session.call('FUNCTION', 'FLUSH');
+    const begunBefore = this.#copies > 1 || this.#left !== null;
+    if (this.#keys !== null) {
+      if (begunBefore) await this.#removeWritten(hold.session, this.#keys.keys);
+    } else if (begunBefore || this.#options.flushTarget) {
+      await foreign?.restart();
+      const mode = facts.target.atLeast(4, 0) ? ['ASYNC'] : [];
+      await tally.around(1, () => hold.session.call('FLUSHALL', ...mode));
+      if (facts.capabilities.functions) await tally.around(1, () => hold.session.call('FUNCTION', 'FLUSH'));
     }
     await door.beginCopy(this.#checkedFolder.run.runId);
+  }
+
+  /** After --allow-nonempty: what was on the target before us stays. */
+  async #removeWritten(session: ServerSession, keys: WrittenKeys): Promise<void> {
+    if (keys.lostBecause !== null) {
+      throw new TargetError(
+        `a new full copy is needed, and it is not known which keys of the target are ours: ${keys.lostBecause}`,
+        {
+          code: 'full-resync-nonempty',
+          hint: 'after --allow-nonempty the target is never emptied: begin a new run into an empty target',
+        },
+      );
+    }
+    await removeWritten(session, keys, this.#checked.facts.target.atLeast(4, 0));
   }
 
   /** Samples lag, moves between catching-up and in-sync, shows progress. */
@@ -901,9 +1058,44 @@ export class Migration {
     });
     every(1000, () => {
       this.#feed?.tick(Date.now());
+      this.#saveSpool();
+      this.#lookForForeignWrites();
       this.#emit({ event: 'progress', ...this.snapshot() });
     });
     every(LOST_TARGET_MS, () => void this.#lookForTarget());
+  }
+
+  async #watchForeignWrites(written: WriteSide): Promise<void> {
+    const { facts } = this.#checked;
+    const { hold, tally } = written;
+    let former = this.#left?.foreignWrites ?? null;
+    if (former !== null && this.#options.cutover === 'ask') {
+      this.#note(`others had written to the target before the resume: ${former}; compare both sides first`);
+      former = null;
+    }
+    written.foreign = await ForeignWrites.watch({
+      session: hold.session,
+      info: facts.target,
+      tally,
+      note: (message) => this.#note(message),
+      former,
+      journal: (found) => this.#journal('foreign-writes', found),
+    });
+  }
+
+  /** Only until the target is opened, and not in a cutover, which looks for itself. */
+  #lookForForeignWrites(): void {
+    const { foreign = null, feed = null } = this.#written ?? {};
+    const filling = ['snapshot', 'catching-up', 'in-sync'].includes(this.#phase) && this.#cutover === null;
+    if (filling && foreign !== null && feed?.connected === true) void foreign.tick(feed);
+  }
+
+  #saveSpool(): void {
+    try {
+      this.#spool?.save();
+    } catch (error) {
+      this.#fail(toCutoverError(error));
+    }
   }
 
   /**
@@ -928,20 +1120,30 @@ export class Migration {
     return this.#link?.connected === true && this.#feed?.connected === true;
   }
 
-  #sampling = false;
+  /** Our questions, and the fence of a cutover, would go to another server than the one that the link follows. */
+  #otherSource(): void {
+    if (this.#link?.connected === true && this.#cutover === null) this.#sourceWatch.redial();
+  }
+
+  #samplingSince: number | null = null;
 
   async #sample(): Promise<void> {
     const source = this.#source;
-    if (this.#sampling || source === null || this.#feed === null) return;
-    this.#sampling = true;
+    if (source === null || this.#feed === null) return;
+    if (this.#samplingSince !== null) {
+      this.#noSample(performance.now() - this.#samplingSince);
+      return;
+    }
+    this.#samplingSince = performance.now();
     try {
-      this.#sourceOffset = await sourceOffset(source);
+      const followed = await this.#sourceWatch.look(this.#feed.replid);
       await this.#feed.refresh();
       const now = performance.now();
-      if (!this.#bothConnected) this.#gauge.reset();
-      const inSync = this.#gauge.sample(this.#sourceOffset, this.#feed.appliedOffset(), now);
+      if (!followed) this.#otherSource();
+      if (!this.#bothConnected || !followed) this.#gauge.reset();
+      const inSync = this.#gauge.sample(this.#sourceWatch.offset, this.#feed.appliedOffset(), now);
       if (this.#phase === 'catching-up' && inSync) {
-        this.#copiesInARow = 0;
+        this.#loop.reset();
         this.#emit({ event: 'progress', ...this.snapshot() });
         this.#moveTo('in-sync');
         if (this.#open)
@@ -955,8 +1157,15 @@ export class Migration {
       const { recovery } = toCutoverError(error);
       if (recovery === 'operator' && !this.#abort.signal.aborted) this.#fail(toCutoverError(error));
     } finally {
-      this.#sampling = false;
+      this.#samplingSince = null;
     }
+  }
+
+  /** A sample is under way: in sync is what was proved, not what was true when the last answer came. */
+  #noSample(sinceMs: number): void {
+    if (sinceMs < SAMPLE_LIMIT_MS || this.#cutover !== null || this.#phase !== 'in-sync') return;
+    this.#gauge.reset();
+    this.#moveTo('catching-up', 'a server does not answer');
   }
 
   #diverged(sample: DivergenceSample): void {
@@ -995,19 +1204,23 @@ export class Migration {
     this.#endedAt = performance.now();
     for (const timer of this.#timers) clearInterval(timer);
     this.#emit({ event: 'progress', ...this.snapshot() });
+    if (how === 'stopped') await this.#leaveExpiryTimes();
     this.#abort.abort();
     await this.#following;
     this.#feed?.close();
     try {
       if (this.#wayBack === null) await this.#reverse?.close();
-      if (how === 'promoted') await this.#written?.door.removeCheckpoint();
+      if (how === 'promoted') {
+        await this.#written?.door.removeCheckpoint();
+        this.#keys?.keys.remove();
+      } else this.#keys?.keys.close();
       // our user goes on following the target on a way back of ours
       if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack();
     } catch (error) {
       this.#notGivenBack(toCutoverError(error));
     }
     try {
-      this.#spool?.close();
+      await this.#closeSpool(how);
     } catch (error) {
       this.#note(`the spool could not be removed: ${toCutoverError(error).message}`);
     }
@@ -1018,9 +1231,40 @@ export class Migration {
     if (how !== 'promoted') await this.#closeSessions();
   }
 
+  /**
+   * A target that is left unpromoted: behind a rehearsal its expiry times are true, behind a quit those that are not due
+   * soon, since the source may renew what is due before the run is gone on with.
+   */
+  async #leaveExpiryTimes(): Promise<void> {
+    const { expiry, feed } = this.#written ?? { expiry: null, feed: null };
+    if (expiry === null || feed?.streaming !== true || this.#open) return;
+    const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
+    const rehearsal = this.#options.stopAtInSync;
+    const work = async (): Promise<void> => {
+      await expiry.prepareToOpen(feed, signal, rehearsal ? undefined : LEFT_HELD_MS);
+      if (rehearsal) await expiry.open(feed);
+    };
+    await Promise.race([work(), delay(LEAVE_LIMIT_MS, undefined, { ref: false })]).catch(() => undefined);
+  }
+
+  /** What is kept of a copy stays only where resume can go on with it. */
+  async #closeSpool(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
+    const spool = this.#spool;
+    if (spool === null) return;
+    if (!spool.keeps) spool.close();
+    else if (how === 'stopped') {
+      spool.leave();
+      this.#notes.push('the snapshot is kept in the run folder: resume loads it from there');
+    } else {
+      spool.close();
+      await this.#journal('kept-copy', null);
+    }
+  }
+
   /** Undoes what was changed on the target for the run. May be called again. */
   async #giveTargetBack(): Promise<void> {
     await this.#attached?.hold.release();
+    await this.#written?.expiry.release();
     this.#notes.push(...((await this.#written?.hold.release()) ?? []));
   }
 
@@ -1134,6 +1378,11 @@ export class Migration {
     return this.#folder;
   }
 
+  get #sourceWatch(): SourceWatch {
+    this.#seenSource ??= new SourceWatch(this.#sessions.source);
+    return this.#seenSource;
+  }
+
   get #checkedSpool(): Spool {
     if (this.#spool === null) throw new InvariantError('the pair was not begun');
     return this.#spool;
@@ -1142,6 +1391,12 @@ export class Migration {
   get #writing(): WriteSide {
     if (this.#written === null) throw new InvariantError('the target is not written to');
     return this.#written;
+  }
+
+  get #writeFeed(): WriteFeed {
+    const { feed } = this.#writing;
+    if (feed === null) throw new InvariantError('the target is not written to yet');
+    return feed;
   }
 
   get #running(): { into: FeedSwitch } {
@@ -1158,6 +1413,12 @@ export class Migration {
 interface WriteSide {
   readonly hold: TargetHold;
   readonly door: TargetDoor;
+  /** Who lets its keys expire. */
+  readonly expiry: Expiry;
+  /** What we write to it. */
+  readonly tally: WriteTally;
+  /** What others write to it; null where they cannot, or may, or where it cannot be noticed. */
+  foreign: ForeignWrites | null;
   /** null before it is begun. */
   feed: WriteFeed | null;
 }
@@ -1175,11 +1436,6 @@ function announcedTo(info: ServerInfo): string | null {
 
 function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoint {
   return { replid, offset, db, run, phase: 'stream' };
-}
-
-/** Keys of all databases. INFO is answered also by a replica that serves no stale data. */
-function keysOf(info: ServerInfo): number {
-  return info.keyspace.reduce((sum, { keys }) => sum + keys, 0);
 }
 
 /** Whether feed `write` may do where attaching failed like this. */

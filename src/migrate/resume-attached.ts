@@ -20,7 +20,8 @@ export type AttachedResume =
 
 /**
  * @param keys how many keys the target holds
- * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe;
+ * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe; `other-history`
+ * where it is as it was given back, and the source is not what it was;
  * `two-masters` (exit 7) where a cutover was under way, and nothing tells whether it had come to the target
  */
 export function judgeAttached(
@@ -65,6 +66,15 @@ export function judgeAttached(
         code: 'two-masters',
         hint: 'compare them and decide which side is right; a fence that is left on the source shows in its ACL LIST',
         exitCode: EXIT.attention,
+      },
+    );
+  }
+  if (former !== null && target.offset === former.endOffset) {
+    throw new PreflightError(
+      `the source has another history than the ${targetKeys} keys of the target, which nobody has written to since`,
+      {
+        code: 'other-history',
+        hint: 'look first whether the source has its data; then, to copy them anew: FLUSHALL on the target, and resume',
       },
     );
   }

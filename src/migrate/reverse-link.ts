@@ -18,14 +18,15 @@ import { capabilitiesOf } from '../target/write/capabilities.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from '../target/write/checkpoint.ts';
 import { createRunUser, dropRunUser } from '../target/write/fence.ts';
 import { OwnWrites } from '../target/write/own-writes.ts';
+import { WriteTally } from '../target/write/write-tally.ts';
 import type { CheckedPair } from './pair-context.ts';
 import { replicationState } from './roles.ts';
+import { USUAL_SILENCE } from './silence.ts';
 import { type Entrance, TargetDoor } from './target-door.ts';
 import { type Door, WriteFeed } from './write-feed.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const LINK_LIMIT_MS = 15_000;
-const SILENCE_MS = 60_000;
 
 /** For a source with ACL: our user must be let through its fence. */
 export interface ReverseRequest extends CheckedPair {
@@ -65,7 +66,7 @@ function linkSettings(endpoint: Endpoint, announceVersion: string | null): LinkS
     names: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     announceVersion,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    silenceMs: SILENCE_MS,
+    silenceMs: USUAL_SILENCE.sourceMs,
   };
 }
 
@@ -113,7 +114,8 @@ export class ReverseLink {
       memoryBytes: options.spoolMemoryBytes,
       limitBytes: options.spoolLimitBytes,
     });
-    this.#gate = new Gate(new TargetDoor({ ...access, regain: async () => false }, `${runId}-back`));
+    const tally = new WriteTally();
+    this.#gate = new Gate(new TargetDoor({ ...access, regain: async () => false }, `${runId}-back`, tally));
     const [major, minor] = facts.source.commandLevel;
     this.feed = new WriteFeed(
       this.#spool,
@@ -125,17 +127,22 @@ export class ReverseLink {
         forwardPublish: options.forwardPublish,
         partialResync: true,
         begin: { kind: 'checkpoint', checkpoint: from },
+        ttls: null,
         leaveOut: new OwnWrites({ run: runId, waitsForMark: request.from === null }),
+        written: null,
         markBatches: false,
+        tally,
+        silenceMs: USUAL_SILENCE.targetMs,
       },
       {
-        copyBegins: () => {
+        copyBegins: async () => {
           throw noCopy();
         },
         prepareTarget: async () => {
           throw noCopy();
         },
         snapshotLoaded: () => undefined,
+        keepCopy: null,
         waiting: () => undefined,
         note: (message) => note(`way back: ${message}`),
         divergence: ({ command, keyDigest, reply }) =>

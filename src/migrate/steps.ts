@@ -1,10 +1,14 @@
 /** The steps of a cutover or a rollback: each timed and shown, each undone in reverse order if a later one fails. */
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type CutoverError, EXIT, TargetError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 
 /** Longer than a cutover takes where all goes well. */
 const SHOWN_AFTER_MS = 50;
+/** How long undoing a step waits for a server that is away. */
+const UNDO_LIMIT_MS = 5_000;
+const UNDO_RETRY_MS = 200;
 
 export class Steps {
   readonly #pair: string;
@@ -44,13 +48,14 @@ export class Steps {
   /**
    * Undoes what was done, last first, and returns what is to be thrown: `cause`, or `cutover-undo` (exit 7) where
    * undoing failed. One that fails does not keep the others from being done: above all writes must be possible again.
+   * Each may be done twice: a server that is away for some seconds is waited for.
    */
   async back(error: unknown): Promise<CutoverError> {
     const cause = toCutoverError(error);
     let left: CutoverError | null = null;
     for (const { name, run } of this.#undo.reverse()) {
       try {
-        await this.#timed(name, run);
+        await this.#timed(name, () => untilReached(run));
       } catch (undoError) {
         left ??= attention(this.#pair, name, cause, toCutoverError(undoError));
       }
@@ -73,6 +78,20 @@ export class Steps {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     for (const step of this.#done.splice(0)) this.#emit({ event: 'step', pair: this.#pair, ...step });
+  }
+}
+
+/** What broke the cutover is often a connection, and it is back a moment later. @throws what `run` does */
+async function untilReached(run: () => Promise<unknown>): Promise<void> {
+  const until = performance.now() + UNDO_LIMIT_MS;
+  for (;;) {
+    try {
+      await run();
+      return;
+    } catch (error) {
+      if (toCutoverError(error).recovery !== 'reconnect' || performance.now() > until) throw error;
+    }
+    await delay(UNDO_RETRY_MS);
   }
 }
 

@@ -11,6 +11,7 @@ import { CHECKPOINT_KEY } from '../target/write/checkpoint.ts';
 import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
 import { fenceLeftNotes } from './cutover-kit.ts';
+import { endImportMode } from './expiry.ts';
 import type { Leftovers } from './leftovers.ts';
 import type { PairContext } from './pair-context.ts';
 import type { AttachedResume } from './resume-attached.ts';
@@ -111,12 +112,13 @@ export class TakeUp {
   /** Puts away what is left of a pair that was through. */
   async tidy(rolledBack: boolean): Promise<void> {
     const { source, target, runId, journal } = this.#pair;
-    const { swap, backSwap, attached, runUser } = this.#left;
+    const { swap, backSwap, attached, importMode, runUser } = this.#left;
     if (rolledBack) await this.#tidyRollback();
     else await this.#tidyPromotion();
     if (swap?.pings) await writeSettings(source, [swap.pings]);
     if (backSwap?.pings) await writeSettings(target, [backSwap.pings]);
     await writeSettings(target, attached ?? []);
+    if (importMode) await endImportMode(target);
     if (runUser) await dropRunUser(target, runId);
     await journal('swap', null);
     await journal('back-swap', null);

@@ -8,6 +8,7 @@ import type { Endpoint, PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, TargetError } from '../core/errors.ts';
 import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { acquireLease, type Lease } from '../target/write/lease.ts';
+import type { WriteTally } from '../target/write/write-tally.ts';
 import type { PairFacts } from './preflight.ts';
 import type { RunFolder } from './run-folder.ts';
 
@@ -24,6 +25,10 @@ export interface HoldRequest {
   readonly formerFence: unknown;
   /** True where the applications write to the target already: no fence is set. */
   readonly open: boolean;
+  /** For our own session, as for the operator's. */
+  readonly replyTimeoutMs: number;
+  /** Where what the lease executes is counted. */
+  readonly tally: WriteTally;
   readonly onLost: (error: CutoverError) => void;
   readonly note: (message: string) => void;
 }
@@ -57,14 +62,14 @@ export class TargetHold {
 
   /** @throws PreflightError where another run has the target; what was changed until then is undone */
   static async take(request: HoldRequest): Promise<TargetHold> {
-    const { pair, facts, folder, source, target, onLost, formerFence, open } = request;
+    const { pair, facts, folder, source, target, onLost, formerFence, open, tally } = request;
     const { runId } = folder.run;
     const own = await ownAccess(request);
     let lease: Lease | null = null;
     let fence: Fence | null = null;
     try {
       // as our own user: a fence that an earlier process has left does not stop it
-      lease = await acquireLease(own.session, source, { runId, pair: pair.name, onLost });
+      lease = await acquireLease(own.session, source, { runId, pair: pair.name, onLost, tally });
       // a fence that is set must not be taken for the users' own rights
       fence =
         formerFence !== null
@@ -124,6 +129,8 @@ export class TargetHold {
     const password = this.endpoint.password;
     if (!this.#ownUser || this.#released || password === null) return false;
     const { target, facts, folder, note } = this.#request;
+    // a target that failed over: the operator's connection may still lead to the server of before
+    target.redial();
     if (this.#fenced) await this.#fence.set();
     await createRunUser(target, facts.target, folder.run.runId, password);
     note(
@@ -164,13 +171,14 @@ export class TargetHold {
 async function ownAccess(
   request: HoldRequest,
 ): Promise<{ endpoint: Endpoint; session: ServerSession; ownUser: boolean }> {
-  const { pair, facts, folder, target } = request;
+  const { pair, facts, folder, target, replyTimeoutMs } = request;
   if (!facts.capabilities.acl) return { endpoint: pair.target, session: target, ownUser: false };
   await folder.append({ kind: 'run-user', pair: pair.name, data: null }, 'durable');
   const { username, password } = await createRunUser(target, facts.target, folder.run.runId);
   const endpoint: Endpoint = { ...pair.target, username, password };
   try {
-    const session = await ServerSession.open(endpoint, 'target', { connectTimeoutMs: CONNECT_TIMEOUT_MS });
+    const limits = { connectTimeoutMs: CONNECT_TIMEOUT_MS, replyTimeoutMs };
+    const session = await ServerSession.open(endpoint, 'target', limits);
     return { endpoint, session, ownUser: true };
   } catch (cause) {
     await dropRunUser(target, folder.run.runId).catch(() => undefined);

@@ -191,6 +191,8 @@ export class WrittenWayBack implements WayBack {
         closeGates: () => this.#sourceFence.set(),
       },
       feed: this.#reverse.feed,
+      foreignWrites: null,
+      expiry: null,
       mark: null,
     });
     return [

@@ -27,13 +27,16 @@ import type { Spool } from '../spool/spool.ts';
 import type { TargetCapabilities } from '../target/write/capabilities.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { type ReplyListener, TargetConnection } from '../target/write/connection.ts';
+import type { HeldTtls } from '../target/write/held-ttls.ts';
+import type { KeyPositions } from '../target/write/key-positions.ts';
 import type { OwnWrites } from '../target/write/own-writes.ts';
 import { judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-policy.ts';
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
-import { ActionTable } from '../target/write/stream-rules.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
+import type { WriteTally } from '../target/write/write-tally.ts';
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
+import type { CompleteCopy, KeptCopy } from './kept-copy.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 import type { Entrance } from './target-door.ts';
 
@@ -47,6 +50,8 @@ export interface Door {
 export type Beginning =
   /** With a full copy. */
   | { readonly kind: 'copy' }
+  /** With a copy that lies in the spool. */
+  | { readonly kind: 'kept'; readonly copy: CompleteCopy }
   /** Behind what the target has already; the source is asked for what follows. */
   | { readonly kind: 'checkpoint'; readonly checkpoint: Checkpoint }
   /** The same, and what follows lies in the spool. The target has the checkpoint. */
@@ -58,13 +63,21 @@ export interface FeedSettings {
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
   readonly forwardPublish: boolean;
+  /** Which expiries are held back; null: none is. */
+  readonly ttls: HeldTtls | null;
   /** False where the source's offsets cannot be trusted: each break of the link costs a full copy. */
   readonly partialResync: boolean;
   readonly begin: Beginning;
   /** What of the source's stream is our own and stays out; null: nothing is. */
   readonly leaveOut: OwnWrites | null;
+  /** Where the keys that are written to the target are noted (--allow-nonempty); null: they are not. */
+  readonly written: KeyPositions | null;
   /** True where a reader of the target's stream is to know which writes are ours. */
   readonly markBatches: boolean;
+  /** Where what is executed on the target is counted. */
+  readonly tally: WriteTally;
+  /** A target that answers nothing for this long, with commands waiting, counts as dead. */
+  readonly silenceMs: number;
 }
 
 type Stage =
@@ -75,6 +88,8 @@ type Stage =
       readonly reader: RdbReader;
       readonly framing: Framing;
       position: ReplicationPosition | null;
+      /** Position behind the payload; null: not known yet. */
+      readonly payloadEnd: number | null;
       /** False until the target is ready to be filled; what comes until then waits in the spool. */
       prepared: boolean;
     }
@@ -99,8 +114,9 @@ const RETRY_MS = [200, 500, 1000, 2000] as const;
  * out, and replies come in only then.
  */
 const TURN_BYTES = 4 << 20;
-/** A target that answers nothing for this long, with commands waiting, counts as dead. */
-const TARGET_SILENCE_MS = 60_000;
+/** So long nothing new is sent, at most, for a moment in which nothing is under way. */
+const QUIET_LIMIT_MS = 500;
+const QUIET_POLL_MS = 2;
 /** A history that nobody named: behind SYNC from a server before 4.0. No partial resync is possible. */
 const NAMELESS = '0'.repeat(40);
 
@@ -121,16 +137,22 @@ export class WriteFeed implements Feed, ReplyListener {
   /** Offset of everything that the target has. */
   readonly #applied = new AppliedOffset();
   #appliedPosition = 0;
+  /** Names that the history of the present copy has had: a checkpoint under another one is of an older copy. */
+  readonly #histories = new Set<string>();
   #auxDb = 0;
   #auxPosition: { replid?: string; offset?: number } = {};
   #finishing: Waiter | null = null;
   #finished = false;
+  /** True while nothing new is to be sent: see whileQuiet(). */
+  #pausing = false;
   /** Why there will be nothing more. */
   #closedBy: CutoverError | null = null;
   #retries = 0;
   #recovering = false;
   /** Position from which the snapshot must be sent again. */
   #snapshotRetryFrom = 0;
+  /** As the spool keeps the copy; null: it does not, or not any more. */
+  #keptName: string | null = null;
   #lastReplyAt = Date.now();
   #lastCheckpointAt = Date.now();
   #divergences = 0;
@@ -145,18 +167,26 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#listener = listener;
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
-    this.#snapshot = new SnapshotWriter(settings.capabilities, {
-      aux: (name, value) => this.#aux(name, value.toString('latin1')),
-      note: (message) => listener.note(message),
-    });
+    this.#snapshot = new SnapshotWriter(
+      settings.capabilities,
+      {
+        aux: (name, value) => this.#aux(name, value.toString('latin1')),
+        note: (message) => listener.note(message),
+      },
+      settings.ttls,
+      settings.written?.keys ?? null,
+    );
     this.#stream = new StreamWriter(
       {
-        actions: new ActionTable(settings.relativeTtls),
+        relativeTtls: settings.relativeTtls,
+        ttls: settings.ttls,
         forwardPublish: settings.forwardPublish,
         run: settings.run,
         receivedAt: (position) => spool.receivedAt(position),
         markBatches: settings.markBatches,
         leaveOut: settings.leaveOut,
+        written: settings.written,
+        tally: settings.tally,
       },
       {
         applied: (position) => this.#streamApplied(position),
@@ -172,12 +202,19 @@ export class WriteFeed implements Feed, ReplyListener {
     switch (begin.kind) {
       case 'copy':
         return;
+      case 'kept': {
+        const { name, position, framing, streamStart } = begin.copy;
+        this.#keptName = name;
+        this.#beginSnapshot(position, framing, streamStart);
+        return;
+      }
       case 'checkpoint':
         this.#stage = { kind: 'back', checkpoint: begin.checkpoint, asked: false };
         this.#applied.restart(begin.checkpoint.offset);
         return;
       case 'spool':
         this.#stage = { kind: 'stream' };
+        this.#histories.add(begin.checkpoint.replid);
         this.#applied.restart(begin.checkpoint.offset);
         this.#appliedPosition = begin.position;
         this.#stream.attach(null, begin.position, begin.checkpoint);
@@ -221,6 +258,20 @@ export class WriteFeed implements Feed, ReplyListener {
     return this.pendingBytes > 0 ? this.#spool.receivedAt(this.#appliedPosition) : null;
   }
 
+  get replid(): string {
+    const stage = this.#stage;
+    switch (stage.kind) {
+      case 'back':
+        return stage.checkpoint.replid;
+      case 'snapshot':
+      case 'answers':
+        return stage.position?.replid ?? '';
+      case 'idle':
+      case 'stream':
+        return this.#stream.replid;
+    }
+  }
+
   appliedOffset(): number {
     return this.#applied.value;
   }
@@ -241,6 +292,16 @@ export class WriteFeed implements Feed, ReplyListener {
     return this.#applied.whenReached(offset);
   }
 
+  /** True where the snapshot is on the target, and the stream follows. */
+  get streaming(): boolean {
+    return this.#stage.kind === 'stream';
+  }
+
+  /** Resolves as soon as all that was sent until now is on the target; behind the snapshot only. */
+  whenSentIsApplied(): Promise<void> {
+    return this.#applied.whenReached(this.#stream.offsetAt(this.#stream.position));
+  }
+
   // ---- life ----------------------------------------------------------------------------------------------
 
   /** Once a second: heartbeat of the target, and a checkpoint where only PINGs have come for a while. */
@@ -249,10 +310,11 @@ export class WriteFeed implements Feed, ReplyListener {
     if (connection === null || this.#halted) return;
     // the silence that counts begins with a question
     if (connection.unanswered === 0) this.#lastReplyAt = now;
-    if (now - this.#lastReplyAt > TARGET_SILENCE_MS) {
+    const { silenceMs } = this.#settings;
+    if (now - this.#lastReplyAt > silenceMs) {
       connection.close();
       this.lost(
-        new TargetError(`the target has answered nothing for ${TARGET_SILENCE_MS / 1000} s`, {
+        new TargetError(`the target has answered nothing for ${silenceMs / 1000} s`, {
           code: 'target-silent',
           hint: 'is the target stopped, or the network down? it is tried again by itself',
           recovery: 'reconnect',
@@ -290,6 +352,27 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#finished = false;
     if (this.#connection === null) this.#recover(null);
     else this.#pump();
+  }
+
+  /**
+   * Sends nothing new until all that was sent is answered, then does `work`, and goes on. Where that takes too long, as
+   * in the middle of a huge command or transaction, or without a connection, `work` is not done.
+   */
+  async whileQuiet(work: () => Promise<void>): Promise<void> {
+    if (this.#pausing) return;
+    this.#pausing = true;
+    try {
+      const until = Date.now() + QUIET_LIMIT_MS;
+      this.#pump();
+      while (!this.#settings.tally.quiet) {
+        if (this.#connection === null || this.#halted || Date.now() > until) return;
+        await delay(QUIET_POLL_MS);
+      }
+      if (this.#connection !== null) await work();
+    } finally {
+      this.#pausing = false;
+      this.#pump();
+    }
   }
 
   close(): void {
@@ -332,7 +415,7 @@ export class WriteFeed implements Feed, ReplyListener {
     // where a snapshot without a length ends is known only after all that was received has been read
     while (
       stage.kind === 'snapshot' &&
-      stage.framing.kind === 'mark' &&
+      stage.payloadEnd === null &&
       this.#stage === stage &&
       !this.#signal.aborted &&
       this.#starvedAt !== this.#spool.end
@@ -346,22 +429,33 @@ export class WriteFeed implements Feed, ReplyListener {
 
   /** Never waits for the target: what the source sends from now on goes to the spool until the target is ready. */
   async fullResync(position: ReplicationPosition | null, framing: Framing): Promise<void> {
-    this.#listener.copyBegins();
+    await this.#listener.copyBegins(position);
     this.#drop();
     this.#spool.reset();
     this.#tail.reset();
+    this.#listener.waiting(null);
+    this.#keptName = null;
+    this.#beginSnapshot(position, framing, framing.kind === 'length' ? framing.bytes : null);
+    const { keepCopy } = this.#listener;
+    // without a position the source cannot be asked for what follows
+    if (keepCopy === null || position === null || !this.#settings.partialResync) return;
+    this.#keptName = this.#spool.keep();
+    await keepCopy({ name: this.#keptName, position, framing });
+  }
+
+  #beginSnapshot(position: ReplicationPosition | null, framing: Framing, payloadEnd: number | null): void {
     this.#starvedAt = -1;
     this.#auxDb = 0;
     this.#auxPosition = {};
     this.#applied.restart(position?.offset ?? -1);
     this.#appliedPosition = 0;
+    this.#histories.clear();
     this.#snapshotRetryFrom = 0;
     this.#snapshotBytes = 0;
     this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
     this.#keys = 0;
     const reader = new RdbReader(this.#snapshot);
-    this.#stage = { kind: 'snapshot', reader, framing, position, prepared: false };
-    this.#listener.waiting(null);
+    this.#stage = { kind: 'snapshot', reader, framing, position, payloadEnd, prepared: false };
     this.#recover(null);
   }
 
@@ -382,18 +476,24 @@ export class WriteFeed implements Feed, ReplyListener {
         this.#tail.reset();
         this.#starvedAt = -1;
         this.#stage = { kind: 'stream' };
+        this.#histories.add(checkpoint.replid).add(replid ?? checkpoint.replid);
         this.#appliedPosition = 0;
         this.#stream.attach(null, 0, { ...checkpoint, replid: replid ?? checkpoint.replid });
         this.#recover(null);
         break;
       }
       case 'stream':
-        if (replid !== null) this.#stream.renameHistory(replid);
+        if (replid !== null) {
+          this.#stream.renameHistory(replid);
+          this.#histories.add(replid);
+        }
         break;
       case 'snapshot':
       case 'answers':
         if (replid !== null && stage.position !== null) {
           stage.position = { replid, offset: stage.position.offset };
+          const { position, framing } = stage;
+          if (this.#keptName !== null) this.#noteKept({ name: this.#keptName, position, framing });
         }
         break;
       default:
@@ -455,7 +555,7 @@ export class WriteFeed implements Feed, ReplyListener {
     const { reader, framing } = stage;
     const spool = this.#spool;
     const enough = connection.out.totalBytes + TURN_BYTES;
-    while (!reader.done && !connection.full && this.#starvedAt !== spool.end) {
+    while (!reader.done && !connection.full && !this.#pausing && this.#starvedAt !== spool.end) {
       if (connection.out.totalBytes > enough) {
         setImmediate(() => this.#pump());
         break;
@@ -509,6 +609,7 @@ export class WriteFeed implements Feed, ReplyListener {
     const position = stage.position ?? this.#positionFromAux();
     this.#stage = { kind: 'stream' };
     this.#appliedPosition = stage.streamStart;
+    this.#histories.add(position.replid);
     this.#spool.release(stage.streamStart);
     this.#stream.attach(connection, stage.streamStart, { ...position, db: this.#auxDb });
     this.#applied.reach(position.offset);
@@ -524,7 +625,7 @@ export class WriteFeed implements Feed, ReplyListener {
     const spool = this.#spool;
     const enough = connection.out.totalBytes + TURN_BYTES;
     const last = this.#finishing?.offset ?? Number.POSITIVE_INFINITY;
-    while (stream.midway || stream.offsetAt(stream.position) < last) {
+    while (stream.midway || (!this.#pausing && stream.offsetAt(stream.position) < last)) {
       if (connection.out.totalBytes > enough) {
         setImmediate(() => this.#pump());
         return;
@@ -548,6 +649,7 @@ export class WriteFeed implements Feed, ReplyListener {
   #streamApplied(position: number): void {
     this.#retries = 0;
     this.#appliedPosition = position;
+    this.#keepNoLonger();
     // not what only moved the offset (PING): a retry begins at the last checkpoint
     const { checkpointed, checkpointedDb } = this.#stream;
     this.#spool.release(this.#tail.passed({ position: checkpointed, db: checkpointedDb }));
@@ -568,16 +670,23 @@ export class WriteFeed implements Feed, ReplyListener {
       case 'snapshot':
       case 'answers': {
         if (stage.position === null) return null;
-        const end =
-          stage.kind === 'answers'
-            ? stage.streamStart
-            : stage.framing.kind === 'length'
-              ? stage.framing.bytes
-              : Number.POSITIVE_INFINITY;
-        if (this.#spool.end < end) return null;
+        const end = stage.kind === 'answers' ? stage.streamStart : stage.payloadEnd;
+        if (end === null || this.#spool.end < end) return null;
         return { replid: stage.position.replid, offset: stage.position.offset + this.#spool.end - end };
       }
     }
+  }
+
+  /** The snapshot is on the target, and its checkpoint says so: the copy may go from the disk. */
+  #keepNoLonger(): void {
+    if (this.#keptName === null) return;
+    this.#keptName = null;
+    this.#spool.keepNoLonger();
+    this.#noteKept(null);
+  }
+
+  #noteKept(copy: KeptCopy | null): void {
+    this.#listener.keepCopy?.(copy).catch((error: unknown) => this.#fail(toCutoverError(error)));
   }
 
   #aux(name: string, value: string): void {
@@ -648,12 +757,14 @@ export class WriteFeed implements Feed, ReplyListener {
           stage.prepared = true;
         }
         const entrance = await this.#door.enter(this.#signal);
-        const connection = new TargetConnection(entrance.socket, this);
+        const connection = new TargetConnection(entrance.socket, this, this.#settings.tally);
         if (this.#stage !== stage || this.#halted) {
           // the source began another copy meanwhile
           connection.close();
           continue;
         }
+        const { written } = this.#settings;
+        if (written !== null) connection.beforeSend = () => written.keys.flush();
         this.#recovering = false;
         this.#lastReplyAt = Date.now();
         if (!this.#goOnFrom(connection, entrance)) connection.close();
@@ -692,6 +803,7 @@ export class WriteFeed implements Feed, ReplyListener {
           reader: stage.reader,
           framing: stage.framing,
           position: stage.position,
+          payloadEnd: stage.kind === 'answers' ? stage.streamStart : stage.payloadEnd,
           prepared: true,
         };
         this.#starvedAt = -1;
@@ -700,13 +812,19 @@ export class WriteFeed implements Feed, ReplyListener {
         this.#snapshot.attach(connection);
         return true;
       case 'stream': {
-        if (!ours || checkpoint.phase !== 'stream') break;
+        if (!ours) break;
+        if (checkpoint.phase === 'snapshot') {
+          // the snapshot was answered, but no batch behind it was executed: each would have written a checkpoint
+          if (!found.sameProcess) break;
+          this.#goOnWith(connection, this.#stream.checkpointed, this.#stream.checkpointedDb);
+          return true;
+        }
         const position = this.#stream.positionAt(checkpoint.offset);
-        if (position >= this.#spool.start && position <= this.#spool.end) {
-          this.#connection = connection;
-          this.#appliedPosition = position;
-          this.#stream.attach(connection, position, { ...checkpoint, replid: this.#stream.replid });
-          this.#applied.reach(checkpoint.offset);
+        // without a name an older copy cannot be told from the present one, but for a process that lives on
+        const ofThisCopy =
+          checkpoint.replid === NAMELESS ? found.sameProcess : this.#histories.has(checkpoint.replid);
+        if (ofThisCopy && position >= this.#spool.start && position <= this.#spool.end) {
+          this.#goOnWith(connection, position, checkpoint.db);
           return true;
         }
         this.#listener.note('the target has lost its last seconds: they are fetched from the source again');
@@ -722,6 +840,16 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#stage = { kind: 'idle' };
     this.#listener.redial();
     return false;
+  }
+
+  /** The stream goes on from `position`, which the target has come to. */
+  #goOnWith(connection: TargetConnection, position: number, db: number): void {
+    const offset = this.#stream.offsetAt(position);
+    this.#connection = connection;
+    this.#appliedPosition = position;
+    this.#stream.settleUnanswered(position);
+    this.#stream.attach(connection, position, { replid: this.#stream.replid, offset, db });
+    this.#applied.reach(offset);
   }
 
   #diverged(position: number, line: string): void {

@@ -32,6 +32,7 @@ const OPTIONS: RunOptions = {
   runDir: '/nowhere',
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
   forwardPublish: false,
+  keepSnapshot: false,
   spoolMemoryBytes: 1 << 20,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 };

@@ -3,6 +3,8 @@
  * undone, the source first of all. Real servers; the target is stopped at will.
  */
 import assert from 'node:assert/strict';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { TargetError } from '../../src/core/errors.ts';
 import { compareServers, digest } from '../../src/demo/compare.ts';
@@ -12,10 +14,25 @@ import { testServer } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
 import { inSync, rejection, type Scene, steps, write } from './migration-scene.ts';
 
-/** A target that takes nothing, and a write that it therefore cannot have. */
-async function stuck({ target, onSource }: Scene): Promise<void> {
-  target.process.kill('SIGSTOP');
-  await onSource.call('INCR', 'counter');
+/**
+ * For a target that takes nothing from the first step of a cutover on, and a write that it therefore cannot have: what
+ * comes before that needs the target. See stuck().
+ */
+const WAITS_FOR_TEST = {
+  before: 'cd "$REDIS_CUTOVER_RUN_DIR"; while [ -e stuck ]; do touch waits; sleep 0.01; done',
+  onCutover: null,
+};
+
+/** To be called before a cutover; what it returns, while it is under way. */
+function stuck({ target, onSource, folder }: Scene): () => Promise<void> {
+  const [stuck, waits] = [join(folder.dir, 'stuck'), join(folder.dir, 'waits')];
+  writeFileSync(stuck, '');
+  return async () => {
+    await until(() => existsSync(waits));
+    target.process.kill('SIGSTOP');
+    await onSource.call('INCR', 'counter');
+    rmSync(stuck);
+  };
 }
 
 /** Writes on the source wait for what becomes of the cutover. */
@@ -24,16 +41,23 @@ async function draining(scene: Scene): Promise<void> {
 }
 
 test('a cutover that cannot drain is undone, and a later one succeeds', async (t) => {
-  const scene = await inSync(t);
+  const scene = await inSync(t, { hooks: WAITS_FOR_TEST });
   const { source, target, onSource, onTarget, migration } = scene;
-  await stuck(scene);
+  const stop = stuck(scene);
   const promotion = rejection(migration.promote());
+  await stop();
   await draining(scene);
   const waiting = write(onSource);
   const error = await promotion;
   assert.equal(error.code, 'cutover-timeout');
   assert.match(error.message, /0\.5 s \(\d+ bytes were left\)/);
-  assert.deepEqual(steps(scene), ['writes paused', 'offset read', 'fence lifted', 'writes go on']);
+  assert.deepEqual(steps(scene), [
+    'hook before',
+    'writes paused',
+    'offset read',
+    'fence lifted',
+    'writes go on',
+  ]);
   // what came while it was open whether the cutover succeeds has only waited
   assert.equal(await waiting, 'OK');
   assert.equal(await write(onSource), 'OK');
@@ -68,10 +92,11 @@ for (const [how, end, phase] of [
   ],
 ] as const) {
   test(`a pair that is ${how} in the middle of a cutover lets the source go`, async (t) => {
-    const scene = await inSync(t, { cutoverTimeoutMs: 60_000 });
+    const scene = await inSync(t, { cutoverTimeoutMs: 60_000, hooks: WAITS_FOR_TEST });
     const { target, onSource, onTarget, migration } = scene;
-    await stuck(scene);
+    const stop = stuck(scene);
     const promotion = rejection(migration.promote());
+    await stop();
     await draining(scene);
     const ended = end(migration);
     await promotion;
@@ -86,6 +111,17 @@ for (const [how, end, phase] of [
     assert.equal(migration.leftBehind, false);
   });
 }
+
+test('a target that does not answer when its expiry times are to be set right: nothing is touched', async (t) => {
+  const scene = await inSync(t);
+  const { target, onSource, migration } = scene;
+  target.process.kill('SIGSTOP');
+  assert.equal((await rejection(migration.promote())).code, 'cutover-timeout');
+  assert.deepEqual(steps(scene), []);
+  assert.equal(await write(onSource), 'OK');
+  target.process.kill('SIGCONT');
+  await until(() => migration.phase === 'in-sync');
+});
 
 test('e opens the target and leaves the source alone, m then fences the source', async (t) => {
   const scene = await inSync(t);
@@ -112,11 +148,13 @@ test('e opens the target and leaves the source alone, m then fences the source',
 });
 
 test('a cutover that is undone behind e leaves the target open', async (t) => {
-  const scene = await inSync(t);
+  const scene = await inSync(t, { hooks: WAITS_FOR_TEST });
   const { target, onSource, onTarget, migration } = scene;
   await migration.enableWrites();
-  await stuck(scene);
-  assert.equal((await rejection(migration.promote())).code, 'cutover-timeout');
+  const stop = stuck(scene);
+  const promotion = rejection(migration.promote());
+  await stop();
+  assert.equal((await promotion).code, 'cutover-timeout');
   assert.equal(migration.phase, 'writable');
   assert.equal(await write(onSource), 'OK');
   target.process.kill('SIGCONT');

@@ -23,7 +23,7 @@ export interface Scene {
   readonly onTarget: RespConnection;
   readonly migration: Migration;
   readonly folder: RunFolder;
-  readonly events: readonly MigrationEvent[];
+  readonly events: MigrationEvent[];
   /** ACL LIST of source and target before the run. */
   readonly acl: readonly [unknown, unknown];
 }
@@ -31,6 +31,10 @@ export interface Scene {
 export interface SceneServers {
   readonly source?: ServerOptions;
   readonly target?: ServerOptions;
+  /** Keys of the source's dataset; left out: 500. */
+  readonly keys?: number;
+  /** Where, and as whom, the run finds the target; left out: at its port, as the default user. */
+  readonly access?: (target: DemoServer) => Promise<Partial<Endpoint>>;
 }
 
 export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
@@ -48,6 +52,7 @@ export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
   resumes: null,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
   forwardPublish: false,
+  keepSnapshot: false,
   spoolMemoryBytes: 8 << 20,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 };
@@ -58,15 +63,27 @@ export async function inSync(
   more: Partial<RunOptions> = {},
   servers: SceneServers = {},
 ): Promise<Scene> {
+  const scene = await begun(t, more, servers);
+  await until(() => scene.migration.phase === 'in-sync', { timeoutMs: 30_000, what: 'in sync' });
+  return scene;
+}
+
+/** The same, the copy just begun. */
+export async function begun(
+  t: Cleanup,
+  more: Partial<RunOptions> = {},
+  servers: SceneServers = {},
+): Promise<Scene> {
   const [source, target] = await Promise.all([testServer(t, servers.source), testServer(t, servers.target)]);
-  await loadDataset(source.port, { keys: 500, bigMembers: 100 });
+  await loadDataset(source.port, { keys: servers.keys ?? 500, bigMembers: 100 });
   const onSource = await testClient(t, source.port);
   const onTarget = await testClient(t, target.port);
   const acl = [await aclOf(onSource), await aclOf(onTarget)] as const;
   const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const options: RunOptions = { ...DEFAULT_OPTIONS, runDir: join(dir, 'run'), ...more };
-  const pair = { name: 'cart', source: at(source), target: at(target) };
+  const access = (await servers.access?.(target)) ?? {};
+  const pair = { name: 'cart', source: at(source), target: { ...at(target), ...access } };
   const events: MigrationEvent[] = [];
   const ports = { emit: (event: MigrationEvent) => void events.push(event), phaseChanged: () => {} };
   const migration = new Migration(pair, options, ports, null);
@@ -79,7 +96,6 @@ export async function inSync(
     await migration.stop('the test is over');
     await folder.close();
   });
-  await until(() => migration.phase === 'in-sync', { timeoutMs: 30_000, what: 'in sync' });
   return { source, target, onSource, onTarget, migration, folder, events, acl };
 }
 

@@ -60,7 +60,7 @@ describe('a plain server', () => {
     const info = await session.info();
     assert.equal(info.version, server.version);
     assert.equal(info.role, 'master');
-    assert.deepEqual(info.keyspace, [{ db: 0, keys: 2, expires: 0, averageTtlMs: null }]);
+    assert.deepEqual(info.keyspace, [{ db: 0, keys: 2, expires: 0, averageTtlMs: null, expiringHashes: 0 }]);
     await session.close();
     await session.close();
     await assert.rejects(session.call('PING'), { code: 'invariant' });

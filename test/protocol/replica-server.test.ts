@@ -109,6 +109,35 @@ describe('what a replica is sent', () => {
     );
   });
 
+  it('a target that stops to acknowledge is cut off, one that loads, or acknowledges, is not', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval', 'Date'] });
+    const bytes = new GrowingBytes();
+    bytes.add('RDB.!stream');
+    const { server, listener } = await runServer(t, bytes);
+    listener.decide = ({ replid }) => (replid === REPLID ? { kind: 'continue', replid, position: 11 } : FULL);
+    const first = ScriptedReplica.to(t, server.port);
+    await first.ask();
+    await first.hears(`${LENGTH_LINES}RDB.!stream`);
+    t.mock.timers.tick(100_000);
+    for (let acknowledged = 1; acknowledged <= 3; acknowledged++) {
+      first.say(['REPLCONF', 'ACK', '100']);
+      await until(() => listener.acks.length === acknowledged);
+      t.mock.timers.tick(60_000);
+    }
+    assert.equal(server.connected, true);
+    t.mock.timers.tick(1_000);
+    await first.hangsUp();
+    assert.equal(listener.calls.at(-1), 'detached it has acknowledged nothing for 60 s');
+
+    const second = ScriptedReplica.to(t, server.port);
+    await second.ask(REPLID, 107);
+    await second.hears(`+CONTINUE ${REPLID}\r\n`);
+    t.mock.timers.tick(60_000);
+    assert.equal(server.connected, true);
+    t.mock.timers.tick(1_000);
+    await second.hangsUp();
+  });
+
   it('a feed that calls back before the answer: the answer still comes first, once', async (t) => {
     const bytes = new GrowingBytes();
     bytes.add('RDB.!stream');
@@ -287,6 +316,7 @@ describe('the port', () => {
       password: new Secret(PASSWORD),
       tls: null,
       bytes: new GrowingBytes(),
+      silenceMs: 60_000,
     };
     const listener = new RecordingListener();
     await assert.rejects(

@@ -89,7 +89,7 @@ export async function runServer(
 ): Promise<{ readonly server: ReplicaServer; readonly listener: RecordingListener }> {
   const password = new Secret(PASSWORD);
   const server = await ReplicaServer.listen(
-    { host: '127.0.0.1', port: 0, username, password, tls, bytes },
+    { host: '127.0.0.1', port: 0, username, password, tls, bytes, silenceMs: 60_000 },
     listener,
   );
   t.after(() => server.close());

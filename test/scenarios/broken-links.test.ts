@@ -77,6 +77,18 @@ test('the link is cut within the handshake', async (t) => {
   await cutOverAndCompare(all, run);
 });
 
+test('the target is cut off between the snapshot and the first checkpoint behind it', async (t) => {
+  const all = await scene(t, 1_000);
+  const proxy = await faultProxy(t, all.target.port);
+  // the first batch of the stream is queued, its EXEC does not arrive
+  const batch: Fault['after'] = [...WRITER, { direction: 'to-server', text: '\r\nMULTI\r\n' }];
+  const cut = proxy.fault({ after: batch, direction: 'to-server', bytes: 0, how: 'reset' });
+  const run = migrate(t, [all.source.uri, proxy.uri], ['--cutover', 'auto']);
+  await allHappen(run, [cut]);
+  await cutOverAndCompare(all, run);
+  assert.equal(await infoNumber(all.source.port, 'stats', 'sync_full'), 1);
+});
+
 test('every byte of the source comes by itself', async (t) => {
   const source = await testServer(t);
   const target = await testServer(t);

@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { compareServers, digest } from '../../src/demo/compare.ts';
+import type { DemoServer, ServerOptions } from '../../src/demo/server.ts';
 import { RespConnection } from '../../src/resp/connection.ts';
 import { type CliEvent, type CliOptions, type CliRun, runCli } from '../helpers/cli.ts';
 import { ANSWER_MS, infoField, plain } from '../helpers/client.ts';
-import { atEnd, type Cleanup } from '../helpers/server.ts';
+import { atEnd, type Cleanup, testServer } from '../helpers/server.ts';
 import { until, within } from '../helpers/wait.ts';
 
 const COMPARE_MS = 120_000;
@@ -88,6 +89,20 @@ export function stateOf(port: number): Promise<unknown> {
     config: plain(await client.call('CONFIG', 'GET', '*')),
     keys: String(await client.call('INFO', 'keyspace')).replaceAll(/,(expires|avg_ttl|subexpiry)=\d+/g, ''),
   }));
+}
+
+/** Ends a server as a crash does, and starts it again on its port and in its folder. */
+export async function crashAndRestart(
+  t: Cleanup,
+  server: DemoServer,
+  options: ServerOptions,
+  whileDown: () => void = () => undefined,
+): Promise<DemoServer> {
+  const ended = new Promise((resolve) => server.process.once('exit', resolve));
+  server.process.kill('SIGKILL');
+  await ended;
+  whileDown();
+  return testServer(t, { ...options, port: server.port, dir: server.dir });
 }
 
 /** A number of INFO. */

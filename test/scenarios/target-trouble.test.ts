@@ -7,7 +7,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { loadDataset } from '../../src/demo/dataset.ts';
-import { type DemoServer, freePort, type ServerOptions, startServer } from '../../src/demo/server.ts';
+import { type DemoServer, freePort, type ServerOptions } from '../../src/demo/server.ts';
 import { startTraffic, type Traffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
 import type { CliRun } from '../helpers/cli.ts';
 import { testServer } from '../helpers/server.ts';
@@ -16,6 +16,7 @@ import {
   ask,
   assertEqualServers,
   caughtUp,
+  crashAndRestart,
   ends,
   eventsOf,
   infoNumber,
@@ -43,9 +44,9 @@ async function trafficTo(t: TestContext, source: DemoServer, ratePerSecond = 1_0
 async function compareAndEnd(run: CliRun, source: DemoServer, targetPort: number): Promise<void> {
   await caughtUp(run, source.port);
   assert.equal(lastProgress(run)?.['divergences'], 0);
-  await assertEqualServers(source.port, targetPort, false);
   run.kill();
   await ends(run, 130);
+  await assertEqualServers(source.port, targetPort, false);
 }
 
 test('out of memory during the snapshot, and again during the stream', async (t) => {
@@ -107,6 +108,45 @@ test('not able to persist for a while: -MISCONF', async (t) => {
   await compareAndEnd(run, source, target.port);
 });
 
+test('busy with a script, then paused by somebody: waited out', async (t) => {
+  const [source, target] = [await loaded(t, 1_000), await testServer(t)];
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  await ask(target.port, 'CONFIG', 'SET', 'lua-time-limit', 50);
+  const script = ask(target.port, 'EVAL', 'while true do end', 0).catch(String);
+  await note(run, /BUSY/);
+  await ask(target.port, 'SCRIPT', 'KILL');
+  assert.match(String(await script), /killed/);
+  await until(() => lastProgress(run)?.['reason'] === null);
+  await goesOn(target.port);
+
+  await ask(target.port, 'CLIENT', 'PAUSE', 2_000, 'ALL');
+  await until(() => Number(lastProgress(run)?.['lagSeconds']) > 1);
+  await goesOn(target.port);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+});
+
+test('restarted, and slow to load: -LOADING', async (t) => {
+  const source = await loaded(t, 2_000);
+  const options = { args: ['--save', '3600 1'], port: await freePort() };
+  const target = await testServer(t, options);
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  await ask(target.port, 'SAVE');
+  const slowly = ['--key-load-delay', '1000', '--loading-process-events-interval-bytes', '1024'];
+  await crashAndRestart(t, target, { ...options, args: [...options.args, ...slowly] });
+  await note(run, /LOADING/);
+  await until(() => lastProgress(run)?.['reason'] === null, { timeoutMs: 30_000 });
+  await goesOn(target.port);
+  await traffic.stop();
+  await compareAndEnd(run, source, target.port);
+  assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
+});
+
 test('asleep with commands in flight', async (t) => {
   const [source, target] = [await loaded(t, 1_000), await testServer(t)];
   const traffic = await trafficTo(t, source);
@@ -129,20 +169,6 @@ async function goesOn(targetPort: number, by = 50): Promise<void> {
   const witness = async () => Number(await ask(targetPort, 'GET', WITNESS_KEY));
   const now = await witness();
   await until(async () => (await witness()) > now + by);
-}
-
-/** Ends the server as a crash does, and starts it again on its port and in its folder. */
-async function crashAndRestart(
-  t: TestContext,
-  server: DemoServer,
-  options: ServerOptions,
-): Promise<DemoServer> {
-  const ended = new Promise((resolve) => server.process.once('exit', resolve));
-  server.process.kill('SIGKILL');
-  await ended;
-  const again = await startServer({ ...options, port: server.port, dir: server.dir });
-  t.after(() => again.stop());
-  return again;
 }
 
 async function targetThatPersists(t: TestContext, appendfsync: string): Promise<[DemoServer, ServerOptions]> {

@@ -1,6 +1,8 @@
 /** Checks of the source: may we follow it, and will it let us. */
 import { ReplyError } from '../../client/reply-error.ts';
 import { printable } from '../../core/text.ts';
+import { expiryKindOf } from '../expiry.ts';
+import { parseOutputBuffer } from '../resync-loop.ts';
 import {
   askConfig,
   type Check,
@@ -121,9 +123,9 @@ export const outputBuffer: Check = async ({ source }) => {
   const setting = await askConfig(source, 'client-output-buffer-limit');
   if (setting instanceof ReplyError)
     return unknown(name, 'client-output-buffer-limit of the source', setting);
-  const limits = /(?:slave|replica) (\d+) (\d+) (\d+)/.exec(setting ?? '');
+  const limits = parseOutputBuffer(setting);
   if (limits === null) return warn(name, 'not checked: the source does not tell client-output-buffer-limit');
-  const [hard, soft, seconds] = limits.slice(1).map(Number) as [number, number, number];
+  const { hard, soft, seconds } = limits;
   const detail = `replica ${megabytes(hard)}, ${megabytes(soft)} for ${seconds} s (0: no limit)`;
   const tooSmall = (hard > 0 && hard < DEFAULT_HARD_BYTES) || (soft > 0 && soft < DEFAULT_SOFT_BYTES);
   return tooSmall
@@ -138,14 +140,19 @@ export const outputBuffer: Check = async ({ source }) => {
 /** Keys with less than this to live on average may run out while the copy is taken. */
 const SHORT_TTL_MS = 10 * 60_000;
 
-/**
- * The target expires by its own clock: a key that runs out there while it is still being synced is gone, also where
- * the source renewed it meanwhile and the renewal is still on its way (design.md, expiry while syncing).
- */
-export const expiry: Check = ({ sourceInfo, feed }) => {
+/** How keys are kept from dying on the target of a TTL that the source renews meanwhile: see ../expiry.ts. */
+export const expiry: Check = ({ sourceInfo, targetInfo, feed }) => {
   const name = 'expiry';
   if (feed === 'attach')
     return ok(name, 'a replica expires nothing by itself: the source does it for the target');
+  switch (expiryKindOf(targetInfo)) {
+    case 'import':
+      return ok(name, 'the target expires nothing by itself in import mode');
+    case 'held':
+      return ok(name, 'expiry times are held back until the target is opened');
+    case 'own-clock':
+      break;
+  }
   const short = sourceInfo.keyspace.filter(
     ({ averageTtlMs }) => averageTtlMs !== null && averageTtlMs < SHORT_TTL_MS,
   );

@@ -4,6 +4,7 @@ import type { ServerSession } from '../../client/session.ts';
 import { printable } from '../../core/text.ts';
 import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
 import { LEASE_KEY, leaseHeldError, readLease } from '../../target/write/lease.ts';
+import { whyUnwatched } from '../foreign-writes.ts';
 import {
   ask,
   askConfig,
@@ -190,16 +191,19 @@ export const targetPermissions: Check = async ({ target, targetInfo, targetFence
   );
 };
 
-export const targetFenceCheck: Check = ({ targetFence, feed }) => {
+export const targetFenceCheck: Check = async ({ target, targetInfo, targetFence, feed }) => {
   const name = 'target-fence';
   if (feed === 'attach') return ok(name, 'a replica is read-only until e');
-  return targetFence.kind === 'acl'
-    ? ok(name, 'by ACL: other users lose write commands until e')
-    : warn(
-        name,
-        `none${targetFence.kind === 'none' ? `: ${targetFence.reason}` : ''}; the target takes writes of other clients while it is being filled`,
-        'keep applications off the target until the cutover',
-      );
+  if (targetFence.kind === 'acl') return ok(name, 'by ACL: other users lose write commands until e');
+  const reason = targetFence.kind === 'none' ? `: ${targetFence.reason}` : '';
+  const unwatched = await whyUnwatched(target, targetInfo);
+  return warn(
+    name,
+    unwatched === null
+      ? `none${reason}; the target takes writes of other clients while it is being filled: its counters are watched, and such writes stop the cutover`
+      : `none${reason}; the target takes writes of other clients while it is being filled, and they would not be noticed: ${unwatched}`,
+    'keep applications off the target until the cutover',
+  );
 };
 
 async function maxmemory({ target, targetInfo }: CheckContext): Promise<number | ReplyError | null> {

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { type CutoverError, TargetError, toCutoverError } from '../../core/errors.ts';
 import { CommandBuffer } from '../../resp/command-buffer.ts';
 import { ReplyScanner } from '../../resp/reply-scanner.ts';
+import { WriteTally } from './write-tally.ts';
 
 /** Bytes of complete commands that may be unanswered. */
 const WINDOW_BYTES = 4 << 20;
@@ -30,18 +31,26 @@ export class TargetConnection {
   readonly #listener: ReplyListener;
   readonly out: CommandBuffer;
   readonly #scanner: ReplyScanner;
+  readonly #tally: WriteTally;
   #tags = new Float64Array(1 << 12);
   #starts = new Float64Array(1 << 12);
+  #writes = new Uint32Array(1 << 12);
   #head = 0;
   #count = 0;
   #newestStart = 0;
   #closed = false;
+  /** Called before each write to the socket. */
+  beforeSend: () => void = () => undefined;
 
-  constructor(socket: Socket, listener: ReplyListener) {
+  /** @param tally where what is executed is counted; left out: nobody asks */
+  constructor(socket: Socket, listener: ReplyListener, tally = new WriteTally()) {
     this.#socket = socket;
     this.#listener = listener;
+    this.#tally = tally;
     this.out = new CommandBuffer((block, done) => {
-      if (!this.#closed) socket.write(block, done);
+      if (this.#closed) return;
+      this.beforeSend();
+      socket.write(block, done);
     });
     this.#scanner = new ReplyScanner({
       reply: (line) => this.#reply(line),
@@ -54,13 +63,18 @@ export class TargetConnection {
     socket.on('close', () => this.#lost(null));
   }
 
-  /** Announces the command that is encoded next. */
-  expect(tag: number): void {
+  /**
+   * Announces the command that is encoded next.
+   * @param writes how many commands that write it executes: EXEC all of its transaction, one that is queued none
+   */
+  expect(tag: number, writes = 0): void {
     if (this.#count === this.#tags.length) this.#grow();
     const at = (this.#head + this.#count) & (this.#tags.length - 1);
     this.#newestStart = this.out.totalBytes;
     this.#tags[at] = tag;
     this.#starts[at] = this.#newestStart;
+    this.#writes[at] = writes;
+    if (writes > 0) this.#tally.begin(writes);
     this.#count++;
   }
 
@@ -84,6 +98,7 @@ export class TargetConnection {
   }
 
   close(): void {
+    if (!this.#closed) this.#tally.lost(this.#unansweredWrites());
     this.#closed = true;
     this.#socket.destroy();
   }
@@ -110,9 +125,21 @@ export class TargetConnection {
       });
     }
     const tag = this.#tags[this.#head]!;
+    const writes = this.#writes[this.#head]!;
     this.#head = (this.#head + 1) & (this.#tags.length - 1);
     this.#count--;
+    if (writes > 0) {
+      if (line === null) this.#tally.done(writes);
+      else this.#tally.lost(writes);
+    }
     this.#listener.reply(tag, line);
+  }
+
+  #unansweredWrites(): number {
+    let writes = 0;
+    for (let i = 0; i < this.#count; i++)
+      writes += this.#writes[(this.#head + i) & (this.#writes.length - 1)]!;
+    return writes;
   }
 
   #lost(cause: Error | CutoverError | null): void {
@@ -134,12 +161,15 @@ export class TargetConnection {
     const size = this.#tags.length;
     const tags = new Float64Array(size * 2);
     const starts = new Float64Array(size * 2);
+    const writes = new Uint32Array(size * 2);
     for (let i = 0; i < size; i++) {
       tags[i] = this.#tags[(this.#head + i) & (size - 1)]!;
       starts[i] = this.#starts[(this.#head + i) & (size - 1)]!;
+      writes[i] = this.#writes[(this.#head + i) & (size - 1)]!;
     }
     this.#tags = tags;
     this.#starts = starts;
+    this.#writes = writes;
     this.#head = 0;
   }
 }

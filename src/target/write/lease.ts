@@ -10,6 +10,7 @@ import { ReplyError } from '../../client/reply-error.ts';
 import type { Reply, ServerSession } from '../../client/session.ts';
 import { type CutoverError, PreflightError } from '../../core/errors.ts';
 import { printable } from '../../core/text.ts';
+import { WriteTally } from './write-tally.ts';
 
 /** Fixed by design.md; always in database 0; left out of comparisons, removed at promote. */
 export const LEASE_KEY = 'redis-cutover:lease';
@@ -25,6 +26,8 @@ if run and run ~= ARGV[1] then return redis.call('HGETALL', KEYS[1]) end
 redis.call('HMSET', KEYS[1], 'run', ARGV[1], 'host', ARGV[2], 'pid', ARGV[3], 'pair', ARGV[4], 'expires', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return 1`;
+/** Commands that write in it. */
+const WRITES = 2;
 
 const RELEASE = `
 if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -43,6 +46,8 @@ export interface LeaseRequest {
   readonly pair: string;
   /** Called once when another run has taken the lease: stop writing. */
   readonly onLost: (error: CutoverError) => void;
+  /** Where what renewals execute is counted; left out: nobody asks. */
+  readonly tally?: WriteTally;
 }
 
 /**
@@ -75,31 +80,34 @@ export async function acquireLease(
 export class Lease {
   readonly #session: ServerSession;
   readonly #request: LeaseRequest;
+  readonly #tally: WriteTally;
   #timer: NodeJS.Timeout | null = null;
 
   /** Use acquireLease(). */
   constructor(session: ServerSession, request: LeaseRequest) {
     this.#session = session;
     this.#request = request;
+    this.#tally = request.tally ?? new WriteTally();
   }
 
   /** Takes or renews the lease. Throws PreflightError `target-lease` where another run has it. */
   async renew(): Promise<void> {
     const { runId, pair } = this.#request;
-    const reply = await this.#session.call(
-      'EVAL',
-      TAKE_OR_RENEW,
-      1,
-      LEASE_KEY,
-      runId,
-      hostname(),
-      process.pid,
-      pair,
-      new Date(Date.now() + LEASE_MS).toISOString(),
-      LEASE_MS,
-    );
-    if (reply === 1) return;
-    throw leaseHeldError(parseHolder(reply), this.#session.where);
+    await this.#tally.around(WRITES, async () => {
+      const reply = await this.#session.call(
+        'EVAL',
+        TAKE_OR_RENEW,
+        1,
+        LEASE_KEY,
+        runId,
+        hostname(),
+        process.pid,
+        pair,
+        new Date(Date.now() + LEASE_MS).toISOString(),
+        LEASE_MS,
+      );
+      if (reply !== 1) throw leaseHeldError(parseHolder(reply), this.#session.where);
+    });
   }
 
   /** Starts the timer. A renewal that fails for a broken connection is tried again by the next one. */

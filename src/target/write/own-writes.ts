@@ -97,9 +97,10 @@ export class OwnWrites {
         this.#transaction = 'none';
         return 'pass';
       case 'pass':
+      case 'aside':
       case 'publish':
       case 'rewrite':
-      case 'relative-ttl':
+      case 'ttl':
         break;
     }
     const key = firstKey(view, next);

@@ -39,6 +39,8 @@ export function judgeReply(line: string): ReplyVerdict {
 export function judgeExec(line: string, queueError: string | null): ReplyVerdict {
   if (queueError !== null) return judgeReply(queueError);
   const because = /^EXECABORT .*because of: (.*)$/.exec(line);
+  // 4.0 and 5.0, where it became a replica behind MULTI
+  if (/ now a read-only slave\. EXEC aborted/.test(line)) return 'retry';
   return judgeReply(because?.[1] ?? line);
 }
 

@@ -7,13 +7,25 @@
 import { InvariantError } from '../../core/errors.ts';
 import { Crc64 } from '../../rdb/crc64.ts';
 import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
+import {
+  EARLIEST_BYTES,
+  earliestFieldExpiry,
+  HASH_FIELD_TTLS,
+  HASH_FIELD_TTLS_LISTPACK,
+  laterFromListpack,
+  laterHead,
+} from '../../rdb/field-ttls.ts';
 import type { RdbFamily } from '../../rdb/opcodes.ts';
 import type { ElementKind, RdbEntry, RdbSink } from '../../rdb/sink.ts';
+import { checkHeldLength } from '../../rdb/strings.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import type { TargetCapabilities } from './capabilities.ts';
 import { CHECKPOINT_KEY } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
+import { type HeldTtls, SHIFT_MS } from './held-ttls.ts';
+import { noteLibrary } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
+import type { WrittenKeys } from './written-keys.ts';
 
 /** What the rest of the program wants to know of the snapshot as it passes. */
 export interface SnapshotListener {
@@ -47,6 +59,8 @@ const ADD: Record<ElementKind, Buffer> = {
 export class SnapshotWriter implements RdbSink {
   readonly #capabilities: TargetCapabilities;
   readonly #listener: SnapshotListener;
+  readonly #ttls: HeldTtls | null;
+  readonly #written: WrittenKeys | null;
   #connection: TargetConnection | null = null;
   /** Database selected on the connection; -1: none yet. */
   #db = -1;
@@ -57,11 +71,23 @@ export class SnapshotWriter implements RdbSink {
 
   /** The blob under way: what ends it. */
   #blob: { readonly form: 'string' | 'payload' | 'ignored'; readonly entry: RdbEntry } | null = null;
+  /** The first bytes of a blob that begins with the expiry of its fields; null: they are through. */
+  #blobHead: Buffer | null = null;
   #collection: Collection | null = null;
+  /** What the target is told as the expiry of the key in hand; -1: none. */
+  #expireAtMs = -1;
 
-  constructor(capabilities: TargetCapabilities, listener: SnapshotListener) {
+  /** @param ttls which expiries are held back; null: none is */
+  constructor(
+    capabilities: TargetCapabilities,
+    listener: SnapshotListener,
+    ttls: HeldTtls | null = null,
+    written: WrittenKeys | null = null,
+  ) {
     this.#capabilities = capabilities;
     this.#listener = listener;
+    this.#ttls = ttls;
+    this.#written = written;
   }
 
   /** Writes to this connection from now on; the reader has been rewound to an entry's start. */
@@ -69,6 +95,7 @@ export class SnapshotWriter implements RdbSink {
     this.#connection = connection;
     this.#db = -1;
     this.#blob = null;
+    this.#blobHead = null;
     this.#collection = null;
   }
 
@@ -79,7 +106,7 @@ export class SnapshotWriter implements RdbSink {
   aux(start: number, name: string, value: Buffer): void {
     this.#listener.aux(name, value);
     // 4.0-6.2: scripts that EVALSHA in the stream may name (protocol.md 3.2)
-    if (name === 'lua') this.#plain(start, ['SCRIPT', 'LOAD', value]);
+    if (name === 'lua') this.#plain(start, ['SCRIPT', 'LOAD', value], 0);
   }
 
   resizeDb(): void {}
@@ -89,7 +116,8 @@ export class SnapshotWriter implements RdbSink {
       this.skipped('function libraries, which the target is too old for');
       return;
     }
-    this.#plain(start, ['FUNCTION', 'LOAD', 'REPLACE', code]);
+    if (this.#written !== null) noteLibrary(code, this.#written);
+    this.#plain(start, ['FUNCTION', 'LOAD', 'REPLACE', code], 1);
   }
 
   skipped(what: string): void {
@@ -100,6 +128,7 @@ export class SnapshotWriter implements RdbSink {
 
   string(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     if (isOwnKey(entry)) return;
+    this.#setExpiry(entry);
     if ((entry.expireAtMs >= 0 && !this.#capabilities.setPxat) || entry.idleSeconds >= 0 || entry.freq >= 0) {
       this.#restoreString(entry, buf, start, end);
       return;
@@ -109,16 +138,39 @@ export class SnapshotWriter implements RdbSink {
     out.raw(SET, 0, SET.length);
     out.bulk(entry.key, entry.keyStart, entry.keyEnd);
     out.bulk(buf, start, end);
-    this.#pxat(entry);
+    this.#pxat();
   }
 
   value(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     if (isOwnKey(entry)) return;
-    const out = this.#restoreHead(entry, end - start);
-    const crc = this.#crc;
-    crc.update(buf, start, end);
+    this.#setExpiry(entry);
+    if (this.#ttls !== null && this.#family === 'redis' && hasFieldTtls(entry.type)) {
+      this.#hashWithTtls(this.#ttls, entry, buf, start, end);
+      return;
+    }
+    this.#restore(entry, entry.type, buf, start, end);
+  }
+
+  #restore(entry: RdbEntry, type: number, buf: Buffer, start: number, end: number): void {
+    const out = this.#restoreHead(entry, type, end - start);
+    this.#crc.update(buf, start, end);
     out.raw(buf, start, end);
-    this.#restoreTail(entry);
+    this.#restoreTail(entry, type);
+  }
+
+  /** A hash whose fields expire: all of them later where the first of them does so too soon. */
+  #hashWithTtls(ttls: HeldTtls, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+    const atMs = earliestFieldExpiry(buf, start);
+    if (ttls.holdFields(entry.db, entry.key, entry.keyStart, entry.keyEnd, atMs) === atMs) {
+      this.#restore(entry, entry.type, buf, start, end);
+    } else if (entry.type === HASH_FIELD_TTLS) {
+      const later = Buffer.from(buf.subarray(start, end));
+      laterHead(later, 0, SHIFT_MS).copy(later);
+      this.#restore(entry, entry.type, later, 0, later.length);
+    } else {
+      const later = laterFromListpack(buf, start, end, SHIFT_MS);
+      this.#restore(entry, HASH_FIELD_TTLS, later, 0, later.length);
+    }
   }
 
   blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void {
@@ -126,9 +178,13 @@ export class SnapshotWriter implements RdbSink {
       this.#blob = { form: 'ignored', entry };
       return;
     }
+    this.#setExpiry(entry);
     if (form === 'payload') {
-      this.#restoreHead(entry, length);
-      this.#blob = { form, entry };
+      this.#restoreHead(entry, entry.type, length);
+      // a listpack of this size is beyond any sensible setting: it goes as it is
+      const held = this.#ttls !== null && this.#family === 'redis' && entry.type === HASH_FIELD_TTLS;
+      this.#blobHead = held ? Buffer.alloc(0) : null;
+      this.#blob = { form, entry: held ? ownKey(entry) : entry };
       return;
     }
     const inline = entry.expireAtMs >= 0 && this.#capabilities.setPxat;
@@ -144,8 +200,26 @@ export class SnapshotWriter implements RdbSink {
   blobData(buf: Buffer, start: number, end: number): void {
     if (this.#blob === null) throw new InvariantError('blob data outside a blob');
     if (this.#blob.form === 'ignored') return;
+    if (this.#blobHead !== null) {
+      this.#blobBegins(this.#blob.entry, this.#blobHead, buf.subarray(start, end));
+      return;
+    }
     if (this.#blob.form === 'payload') this.#crc.update(buf, start, end);
     this.#out.raw(buf, start, end);
+  }
+
+  /** Gathers the expiry in front of a big hash, and changes it where it is near. */
+  #blobBegins(entry: RdbEntry, before: Buffer, piece: Buffer): void {
+    const head = Buffer.concat([before, piece]);
+    if (head.length < EARLIEST_BYTES) {
+      this.#blobHead = head;
+      return;
+    }
+    this.#blobHead = null;
+    const atMs = earliestFieldExpiry(head, 0);
+    const near = this.#ttls?.holdFields(entry.db, entry.key, entry.keyStart, entry.keyEnd, atMs) !== atMs;
+    if (near) laterHead(head, 0, SHIFT_MS).copy(head);
+    this.blobData(head, 0, head.length);
   }
 
   blobEnd(): void {
@@ -156,11 +230,11 @@ export class SnapshotWriter implements RdbSink {
       case 'ignored':
         return;
       case 'payload':
-        this.#restoreTail(blob.entry);
+        this.#restoreTail(blob.entry, blob.entry.type);
         return;
       case 'string':
         this.#out.crlf();
-        if (this.#capabilities.setPxat) this.#pxat(blob.entry);
+        if (this.#capabilities.setPxat) this.#pxat();
         else this.#expire(blob.entry);
         return;
     }
@@ -168,6 +242,7 @@ export class SnapshotWriter implements RdbSink {
 
   elementsStart(entry: RdbEntry, kind: ElementKind): void {
     const own = ownKey(entry);
+    this.#setExpiry(entry);
     const out = this.#begin(own);
     out.begin(2);
     out.raw(DEL, 0, DEL.length);
@@ -189,8 +264,9 @@ export class SnapshotWriter implements RdbSink {
   elementStart(length: number): void {
     const collection = this.#openCollection;
     if (collection.kind === 'hash' && !collection.chunk.halfElement) {
-      // a huge field must wait for its value: held in memory, nobody has such fields
-      collection.bigField = { bytes: Buffer.allocUnsafe(length), filled: 0 };
+      // a huge field must wait for its value: held in memory as it comes, nobody has such fields
+      checkHeldLength(length, collection.entry.start);
+      collection.bigField = [];
       return;
     }
     this.#sendElements();
@@ -206,7 +282,7 @@ export class SnapshotWriter implements RdbSink {
   elementData(buf: Buffer, start: number, end: number): void {
     const field = this.#openCollection.bigField;
     if (field === null) this.#out.raw(buf, start, end);
-    else field.filled += buf.copy(field.bytes, field.filled, start, end);
+    else field.push(Buffer.from(buf.subarray(start, end)));
   }
 
   elementEnd(): void {
@@ -217,7 +293,8 @@ export class SnapshotWriter implements RdbSink {
       return;
     }
     collection.bigField = null;
-    this.element(field.bytes, 0, field.filled);
+    const bytes = Buffer.concat(field);
+    this.element(bytes, 0, bytes.length);
   }
 
   elementsEnd(): void {
@@ -244,34 +321,42 @@ export class SnapshotWriter implements RdbSink {
   /** Announces a command of this entry, after a SELECT where one is due. */
   #begin(entry: RdbEntry): CommandBuffer {
     const connection = this.#live;
+    this.#written?.add(entry.db, entry.key, entry.keyStart, entry.keyEnd);
     if (entry.db !== this.#db) {
       connection.expect(entry.start);
       connection.out.command('SELECT', entry.db);
       this.#db = entry.db;
     }
-    connection.expect(entry.start);
+    connection.expect(entry.start, 1);
     return connection.out;
   }
 
-  #plain(start: number, args: readonly (string | Buffer)[]): void {
-    this.#live.expect(start);
+  #plain(start: number, args: readonly (string | Buffer)[], writes: 0 | 1): void {
+    this.#live.expect(start, writes);
     this.#out.command(...args);
   }
 
-  #pxat(entry: RdbEntry): void {
-    if (entry.expireAtMs < 0) return;
+  #setExpiry({ db, key, keyStart, keyEnd, expireAtMs }: RdbEntry): void {
+    this.#expireAtMs =
+      expireAtMs < 0 || this.#ttls === null
+        ? expireAtMs
+        : this.#ttls.hold(db, key, keyStart, keyEnd, expireAtMs);
+  }
+
+  #pxat(): void {
+    if (this.#expireAtMs < 0) return;
     this.#out.raw(PXAT, 0, PXAT.length);
     // 0 is refused by SET; 1 is just as much in the past
-    this.#out.bulkNumber(Math.max(1, entry.expireAtMs));
+    this.#out.bulkNumber(Math.max(1, this.#expireAtMs));
   }
 
   #expire(entry: RdbEntry): void {
-    if (entry.expireAtMs < 0) return;
+    if (this.#expireAtMs < 0) return;
     const out = this.#begin(entry);
     out.begin(3);
     out.raw(PEXPIREAT, 0, PEXPIREAT.length);
     out.bulk(entry.key, entry.keyStart, entry.keyEnd);
-    out.bulkNumber(Math.max(1, entry.expireAtMs));
+    out.bulkNumber(Math.max(1, this.#expireAtMs));
   }
 
   /** A plain string as a payload: for what SET cannot express. */
@@ -280,16 +365,16 @@ export class SnapshotWriter implements RdbSink {
     const header = this.#scratch;
     header[0] = 0x80;
     header.writeUInt32BE(length, 1);
-    const out = this.#restoreHead(entry, length + 5);
+    const out = this.#restoreHead(entry, entry.type, length + 5);
     this.#crc.update(header, 0, 5);
     out.raw(header, 0, 5);
     this.#crc.update(buf, start, end);
     out.raw(buf, start, end);
-    this.#restoreTail(entry);
+    this.#restoreTail(entry, entry.type);
   }
 
   /** RESTORE up to and including the payload's type byte; the checksum has begun. */
-  #restoreHead(entry: RdbEntry, valueLength: number): CommandBuffer {
+  #restoreHead(entry: RdbEntry, type: number, valueLength: number): CommandBuffer {
     const { restoreReplace, restoreAbsttl, restoreIdle } = this.#capabilities;
     if (!restoreReplace) {
       const del = this.#begin(entry);
@@ -303,22 +388,22 @@ export class SnapshotWriter implements RdbSink {
     out.begin(4 + (restoreReplace ? 1 : 0) + (absolute ? 1 : 0) + (usage ? 2 : 0));
     out.raw(RESTORE, 0, RESTORE.length);
     out.bulk(entry.key, entry.keyStart, entry.keyEnd);
-    if (entry.expireAtMs < 0) out.bulkNumber(0);
-    else if (absolute) out.bulkNumber(Math.max(1, entry.expireAtMs));
-    else out.bulkNumber(Math.max(1, entry.expireAtMs - Date.now()));
+    if (this.#expireAtMs < 0) out.bulkNumber(0);
+    else if (absolute) out.bulkNumber(Math.max(1, this.#expireAtMs));
+    else out.bulkNumber(Math.max(1, this.#expireAtMs - Date.now()));
     out.bulkHeader(payloadLength(valueLength));
     this.#crc.reset();
-    this.#scratch[31] = entry.type;
+    this.#scratch[31] = type;
     this.#crc.update(this.#scratch, 31, 32);
     out.raw(this.#scratch, 31, 32);
     return out;
   }
 
   /** The payload's footer and the options announced by #restoreHead. */
-  #restoreTail(entry: RdbEntry): void {
+  #restoreTail(entry: RdbEntry, type: number): void {
     const out = this.#out;
-    const stamp = stampOf(entry.type, this.#family);
-    if (stamp === null) throw new InvariantError(`type ${entry.type} has no stamp`);
+    const stamp = stampOf(type, this.#family);
+    if (stamp === null) throw new InvariantError(`type ${type} has no stamp`);
     const end = writeFooter(this.#crc, this.#scratch, 8, stamp);
     out.raw(this.#scratch, 8, end);
     out.crlf();
@@ -351,7 +436,7 @@ interface Collection {
   readonly entry: RdbEntry;
   readonly kind: ElementKind;
   readonly chunk: ElementChunk;
-  bigField: { readonly bytes: Buffer; filled: number } | null;
+  bigField: Buffer[] | null;
 }
 
 /** Elements waiting to go out together, as bulk strings. */
@@ -401,6 +486,10 @@ function isOwnKey(entry: RdbEntry): boolean {
   if (entry.db !== 0 || (length !== CHECKPOINT_KEY.length && length !== LEASE_KEY.length)) return false;
   const key = entry.key.toString('latin1', entry.keyStart, entry.keyEnd);
   return key === CHECKPOINT_KEY || key === LEASE_KEY;
+}
+
+function hasFieldTtls(type: number): boolean {
+  return type === HASH_FIELD_TTLS || type === HASH_FIELD_TTLS_LISTPACK;
 }
 
 /** The entry with a key of its own, for what outlives the reader's view. */

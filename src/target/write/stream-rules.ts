@@ -2,6 +2,7 @@
  * What happens to each command of the source's stream (protocol.md 2.3): a table by name, and the rewrites.
  * Pure: no sockets, no clocks. Names come in any case; unknown names pass as they are.
  */
+import type { HeldTtls } from './held-ttls.ts';
 
 export type StreamAction =
   /** Goes to the target byte by byte. */
@@ -9,6 +10,8 @@ export type StreamAction =
   | 'select'
   | 'multi'
   | 'exec'
+  /** Passes; the target does not count it among the commands that write (WriteTally). */
+  | 'aside'
   /** PING: only counted. */
   | 'consume'
   /** REPLCONF GETACK: counted and answered. */
@@ -16,8 +19,11 @@ export type StreamAction =
   | 'publish'
   /** Replaced by other commands: see rewriteCommand(). */
   | 'rewrite'
-  /** Passes; where it sets a relative TTL, PEXPIREAT follows in the same transaction: see absoluteExpiry(). */
-  | 'relative-ttl';
+  /**
+   * May set an expiry. Passes; a relative one is followed by PEXPIREAT in the same transaction (absoluteExpiry()), an
+   * absolute one is changed in its place where it is held back (expiryWord()). With three words or fewer: `pass`.
+   */
+  | 'ttl';
 
 const ACTIONS: Readonly<Record<string, StreamAction>> = {
   select: 'select',
@@ -31,14 +37,34 @@ const ACTIONS: Readonly<Record<string, StreamAction>> = {
   pexpire: 'rewrite',
   function: 'rewrite',
   swapdb: 'rewrite',
-  setex: 'relative-ttl',
-  psetex: 'relative-ttl',
-  getex: 'relative-ttl',
-  restore: 'relative-ttl',
-  'restore-asking': 'relative-ttl',
+  setex: 'ttl',
+  psetex: 'ttl',
+  getex: 'ttl',
+  restore: 'ttl',
+  'restore-asking': 'ttl',
+  // readonly, though it may renew its cached number, and is propagated then; SCRIPT LOAD comes from sources before 7.0
+  pfcount: 'aside',
+  script: 'aside',
+  // verbatim only from sources before 5.0 (protocol.md 2.3): nobody knows what they do to which key
+  eval: 'rewrite',
+  evalsha: 'rewrite',
 };
-/** From 7.0 on the server itself makes every TTL of SET absolute, so there SET may pass unseen: it is the commonest. */
-const SET_ACTION: StreamAction = 'relative-ttl';
+/**
+ * Only where expiries are relative, or held back: from 7.0 on the server itself makes every TTL of SET absolute, so
+ * that SET, the commonest, may pass unseen.
+ */
+const SET_ACTION: StreamAction = 'ttl';
+/** What else sets an expiry, or carries one from key to key: only where they are held back. */
+const HELD_ACTIONS: Readonly<Record<string, StreamAction>> = {
+  expireat: 'rewrite',
+  pexpireat: 'rewrite',
+  hpexpireat: 'rewrite',
+  hsetex: 'rewrite',
+  rename: 'rewrite',
+  renamenx: 'rewrite',
+  copy: 'rewrite',
+  move: 'rewrite',
+};
 
 const LONGEST_NAME = 14;
 const TABLE_SIZE = 1 << 12;
@@ -47,10 +73,14 @@ export class ActionTable {
   readonly #names: (Buffer | undefined)[] = new Array(TABLE_SIZE);
   readonly #actions: StreamAction[] = new Array(TABLE_SIZE).fill('pass');
 
-  /** @param relativeTtls false where the source (>= 7.0) sends absolute ones only */
-  constructor(relativeTtls: boolean) {
+  /**
+   * @param relativeTtls false where the source (>= 7.0) sends absolute ones only
+   * @param held true where expiries are held back
+   */
+  constructor(relativeTtls: boolean, held: boolean) {
     const entries = Object.entries(ACTIONS);
-    if (relativeTtls) entries.push(['set', SET_ACTION]);
+    if (relativeTtls || held) entries.push(['set', SET_ACTION]);
+    if (held) entries.push(...Object.entries(HELD_ACTIONS));
     for (const [name, action] of entries) {
       const bytes = Buffer.from(name, 'latin1');
       let slot = hash(bytes, 0, bytes.length);
@@ -93,25 +123,54 @@ export interface RewriteContext {
   readonly db: number;
   /** Our own keys, which a SWAPDB would carry away. */
   readonly ownKeys: readonly string[];
+  /** Which expiries are held back; null: none is. */
+  readonly ttls: HeldTtls | null;
 }
 
 /** The commands that replace one of action `rewrite`. */
 export function rewriteCommand(words: readonly Buffer[], context: RewriteContext): Word[][] {
   const name = lower(words[0]);
+  const { ttls, db } = context;
   switch (name) {
     case 'expire':
-    case 'pexpire': {
+    case 'pexpire':
+    case 'expireat':
+    case 'pexpireat': {
       const amount = Number(lower(words[2]));
-      if (words.length < 3 || !Number.isSafeInteger(amount)) return [[...words]];
-      const at = context.receivedAtMs + (name === 'expire' ? amount * 1000 : amount);
-      return [['PEXPIREAT', words[1]!, String(Math.max(1, at)), ...words.slice(3)]];
+      const key = words[1];
+      if (words.length < 3 || key === undefined || !Number.isSafeInteger(amount)) return [[...words]];
+      const ms = name.startsWith('p') ? amount : amount * 1000;
+      const at = Math.max(1, name.endsWith('at') ? ms : context.receivedAtMs + ms);
+      if (ttls === null) return [['PEXPIREAT', key, String(at), ...words.slice(3)]];
+      // without NX, XX, GT, LT: the source has decided, and what it compared with is another expiry here
+      return [['PEXPIREAT', key, String(ttls.hold(db, key, 0, key.length, at))]];
     }
+    case 'hpexpireat':
+    case 'hsetex':
+      return [ttls === null ? [...words] : withFieldExpiry(words, ttls, db)];
+    case 'rename':
+    case 'renamenx':
+    case 'copy':
+    case 'move': {
+      const [, key, other] = words;
+      if (ttls === null || key === undefined || other === undefined) return [[...words]];
+      // COPY source destination [DB n]; MOVE key n
+      const option = name === 'copy' ? indexOfWord(words, 'db', 3) : -1;
+      const elsewhere = name === 'move' ? other : option < 0 ? undefined : words[option + 1];
+      ttls.inherits(elsewhere === undefined ? db : Number(lower(elsewhere)), name === 'move' ? key : other);
+      return [[...words]];
+    }
+    case 'eval':
+    case 'evalsha':
+      ttls?.movesKeys();
+      return [[...words]];
     case 'function':
       // loading a library that exists needs REPLACE; after a retry it does exist
       return lower(words[1]) === 'load' && lower(words[2]) !== 'replace'
         ? [['FUNCTION', 'LOAD', 'REPLACE', ...words.slice(2)]]
         : [[...words]];
     case 'swapdb': {
+      ttls?.movesKeys();
       const touchesOurs = words.slice(1).some((word) => lower(word) === '0');
       if (!touchesOurs) return [[...words]];
       return [['SELECT', '0'], ['DEL', ...context.ownKeys], ['SELECT', String(context.db)], [...words]];
@@ -121,11 +180,74 @@ export function rewriteCommand(words: readonly Buffer[], context: RewriteContext
   }
 }
 
+/** HPEXPIREAT key ms [NX|XX|GT|LT] FIELDS …, HSETEX key … [PXAT ms] … FIELDS …, their expiry held back where it is near. */
+function withFieldExpiry(words: readonly Buffer[], ttls: HeldTtls, db: number): Word[] {
+  const fields = indexOfWord(words, 'fields', 2);
+  const expires = lower(words[0]) === 'hpexpireat';
+  const at = expires ? 2 : 1 + indexOfWord(words.slice(0, fields), 'pxat', 2);
+  const key = words[1];
+  const atMs = Number(lower(words[at]));
+  if (key === undefined || at < 2 || fields < at || !Number.isSafeInteger(atMs)) return [...words];
+  const held = String(ttls.holdFields(db, key, 0, key.length, atMs));
+  // conditions have been decided by the source, as above
+  if (expires) return ['HPEXPIREAT', key, held, ...words.slice(fields)];
+  return [...words.slice(0, at), held, ...words.slice(at + 1)];
+}
+
+/** -1 where there is none from `from` on. */
+function indexOfWord(words: readonly Buffer[], word: string, from: number): number {
+  return words.findIndex((each, index) => index >= from && lower(each) === word);
+}
+
 /** A word of a command, or null where it is too long to be an option or a number. */
 export type WordAt = (index: number) => string | null;
 
+/** An absolute expiry that stands in a command. */
+export interface ExpiryWord {
+  readonly index: number;
+  readonly atMs: number;
+  /** 1000 where the word counts seconds. */
+  readonly unitMs: number;
+}
+
 /**
- * The absolute expiry (ms) that a command of action `relative-ttl` means, or null where it sets none relatively.
+ * Where a command of action `ttl` has an absolute expiry: SET and GETEX with EXAT or PXAT, RESTORE with ABSTTL, which
+ * from 7.0 on all have (`relativeTtls` false). null: it has none.
+ */
+export function expiryWord(
+  name: string,
+  argumentCount: number,
+  word: WordAt,
+  relativeTtls: boolean,
+): ExpiryWord | null {
+  const at = (index: number, unitMs: number): ExpiryWord | null => {
+    const text = word(index);
+    const amount = text === null || text === '' ? Number.NaN : Number(text);
+    return Number.isSafeInteger(amount) && amount > 0 ? { index, atMs: amount * unitMs, unitMs } : null;
+  };
+  switch (name) {
+    case 'restore':
+    case 'restore-asking': {
+      if (!relativeTtls) return at(2, 1);
+      for (let i = 4; i < argumentCount; i++) if (word(i)?.toLowerCase() === 'absttl') return at(2, 1);
+      return null;
+    }
+    case 'set':
+    case 'getex': {
+      for (let i = name === 'set' ? 3 : 2; i + 1 < argumentCount; i++) {
+        const option = word(i)?.toLowerCase();
+        if (option === 'exat') return at(i + 1, 1000);
+        if (option === 'pxat') return at(i + 1, 1);
+      }
+      return null;
+    }
+    default:
+      return null;
+  }
+}
+
+/**
+ * The absolute expiry (ms) that a command of action `ttl` means, or null where it sets none relatively.
  * The key is the command's first argument in every case.
  */
 export function absoluteExpiry(

@@ -18,10 +18,20 @@ import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
 import { trailingNumber } from '../../resp/stream-scanner.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
+import type { HeldTtls } from './held-ttls.ts';
+import { isKeyAt, type KeyPositions, type KeyRange } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
 import { batchMark, type OwnWrites } from './own-writes.ts';
 import { judgeExec, type ReplyVerdict } from './reply-policy.ts';
-import { type ActionTable, absoluteExpiry, rewriteCommand, type StreamAction } from './stream-rules.ts';
+import {
+  ActionTable,
+  absoluteExpiry,
+  expiryWord,
+  rewriteCommand,
+  type StreamAction,
+  type WordAt,
+} from './stream-rules.ts';
+import { WriteTally } from './write-tally.ts';
 
 /** A batch is closed at this size; other clients of the target wait for one batch at most. */
 const BATCH_BYTES = 256 * 1024;
@@ -50,14 +60,21 @@ export interface StreamListener {
 }
 
 export interface StreamSettings {
-  readonly actions: ActionTable;
+  /** True for sources before 7.0: they send relative TTLs. */
+  readonly relativeTtls: boolean;
   readonly forwardPublish: boolean;
   readonly run: string;
   readonly receivedAt: (position: number) => number;
+  /** Which expiries are held back; left out or null: none is. */
+  readonly ttls?: HeldTtls | null;
   /** Each batch begins with batchMark(); left out: not. See StreamWriter.marksBatches. */
   readonly markBatches?: boolean;
   /** The source is fed by us, too: what of its stream is our own stays out. Left out or null: everything counts. */
   readonly leaveOut?: OwnWrites | null;
+  /** Where what is executed is counted, the same as the connection's; left out: nobody asks. */
+  readonly tally?: WriteTally;
+  /** Where the keys that are written are noted (--allow-nonempty); left out or null: they are not. */
+  readonly written?: KeyPositions | null;
 }
 
 interface Batch {
@@ -66,6 +83,8 @@ interface Batch {
   readonly startBytes: number;
   readonly startPosition: number;
   commands: number;
+  /** Those of them that the target counts as writes. */
+  writes: number;
   queueError: { readonly line: string; readonly position: number } | null;
   endPosition: number;
   /** Database selected in the source's stream at `endPosition`. */
@@ -79,7 +98,10 @@ interface Passing {
   readonly name: string;
   /** Only passed over: nothing of it goes to the target. */
   readonly leftOut: boolean;
-  readonly relativeTtl: boolean;
+  /** Its short words are looked at: it may set an expiry. */
+  readonly ttl: boolean;
+  /** Where the keys stand that are to be noted; null: none is. */
+  readonly keys: KeyRange | null;
   readonly argumentCount: number;
   index: number;
   bodyLeft: number;
@@ -95,6 +117,10 @@ export class StreamWriter {
   readonly #settings: StreamSettings;
   readonly #listener: StreamListener;
   readonly #leaveOut: OwnWrites | null;
+  readonly #ttls: HeldTtls | null;
+  readonly #written: KeyPositions | null;
+  readonly #actions: ActionTable;
+  readonly #tally: WriteTally;
   #marksBatches: boolean;
   #connection: TargetConnection | null = null;
   #replid = '';
@@ -125,6 +151,10 @@ export class StreamWriter {
     this.#settings = settings;
     this.#listener = listener;
     this.#leaveOut = settings.leaveOut ?? null;
+    this.#ttls = settings.ttls ?? null;
+    this.#written = settings.written ?? null;
+    this.#actions = new ActionTable(settings.relativeTtls, this.#ttls !== null);
+    this.#tally = settings.tally ?? new WriteTally();
     this.#marksBatches = settings.markBatches ?? false;
   }
 
@@ -180,6 +210,18 @@ export class StreamWriter {
     this.want = 1;
   }
 
+  /**
+   * After a break, before attach(): what the checkpoint that was found says of the batch whose EXEC was not answered. It
+   * says nothing of one that did not move it.
+   * @param position of the checkpoint, counted as all positions before
+   */
+  settleUnanswered(position: number): void {
+    const [batch] = this.#batches;
+    if (batch?.closed !== true || batch.endPosition === this.#checkpointed) return;
+    this.#tally.settle(batch.writes, position >= batch.endPosition);
+    batch.writes = 0;
+  }
+
   /** The history goes on under another name (`+CONTINUE <replid>`). */
   renameHistory(replid: string): void {
     this.#replid = replid;
@@ -229,13 +271,17 @@ export class StreamWriter {
         run = next;
         continue;
       }
-      const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
+      let action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
+      // the commonest of all: SET key value
+      if (action === 'ttl' && frame.argumentCount <= 3) action = 'pass';
       if (leaveOut !== null && this.#isLeftOut(leaveOut, action, view, pos, next, base)) {
         this.#copyRun(view, run, pos);
         pos = next;
         run = next;
         continue;
       }
+      const writes = action === 'pass' || action === 'rewrite' || action === 'ttl';
+      if (this.#written !== null && writes) this.#written.note(view, pos, next, this.#db);
       if (action === 'pass' && !frame.inline) {
         if (this.#targetDb !== this.#db || this.#openBatch === null) {
           this.#copyRun(view, run, pos);
@@ -309,6 +355,9 @@ export class StreamWriter {
     if (line !== null) {
       const position = batch.queueError?.position ?? batch.startPosition;
       this.#connection = null;
+      // it was refused as a whole
+      this.#tally.settle(batch.writes, false);
+      batch.writes = 0;
       this.#listener.rejected(
         position,
         batch.queueError?.line ?? line,
@@ -372,6 +421,7 @@ export class StreamWriter {
         startBytes: this.#out.totalBytes,
         startPosition: position,
         commands: 0,
+        writes: 0,
         queueError: null,
         endPosition: position,
         endDb: this.#db,
@@ -398,12 +448,28 @@ export class StreamWriter {
     const batch = this.#openBatch!;
     batch.positions.push(tag);
     batch.commands++;
+    batch.writes++;
     if (tag >= 0) this.#commands++;
   }
 
   #send(tag: number, ...words: readonly (string | number | Buffer)[]): void {
     this.#expectCommand(tag);
     this.#out.command(...words);
+    switch (String(words[0]).toLowerCase()) {
+      case 'select':
+        this.#countAside();
+        break;
+      case 'eval':
+      case 'evalsha':
+        this.#countAside();
+        this.#tally.meetScript();
+        break;
+    }
+  }
+
+  /** The command that was sent last is none that the target counts as a write. */
+  #countAside(): void {
+    this.#openBatch!.writes--;
   }
 
   #copyRun(view: Buffer, start: number, end: number): void {
@@ -444,7 +510,7 @@ export class StreamWriter {
 
   #execute(): void {
     this.#held = false;
-    this.#live.expect(EXEC);
+    this.#live.expect(EXEC, this.#batches[0]!.writes);
     this.#out.raw(EXEC_COMMAND, 0, EXEC_COMMAND.length);
     this.#out.flush();
   }
@@ -478,7 +544,13 @@ export class StreamWriter {
       case 'consume':
         return;
       case 'publish':
-        if (this.#settings.forwardPublish) this.#forward(view, pos, next, at);
+        if (!this.#settings.forwardPublish) return;
+        this.#forward(view, pos, next, at);
+        this.#countAside();
+        return;
+      case 'aside':
+        this.#forward(view, pos, next, at);
+        this.#countAside();
         return;
       case 'replconf':
         this.#listener.ackWanted();
@@ -501,21 +573,43 @@ export class StreamWriter {
           receivedAtMs: this.#settings.receivedAt(at),
           db: this.#db,
           ownKeys: [CHECKPOINT_KEY, LEASE_KEY],
+          ttls: this.#ttls,
         });
         for (const words of commands) this.#send(at, ...words);
         return;
       }
-      case 'relative-ttl': {
+      case 'ttl': {
         // read before #forward: framing state is shared
-        const words = frame.argumentCount > 2 ? commandArguments(view.subarray(pos, next)) : [];
+        const words = commandArguments(view.subarray(pos, next));
+        const word: WordAt = (i) => {
+          const each = words[i];
+          return each === undefined || each.length > LONGEST_WORD ? null : each.toString('latin1');
+        };
+        const name = words[0]!.toString('latin1').toLowerCase();
+        const held = this.#heldExpiry(name, words.length, words[1]!, word);
+        if (held !== null) {
+          this.#prepare(at);
+          this.#send(at, ...words.slice(0, held.index), held.text, ...words.slice(held.index + 1));
+          return;
+        }
         this.#forward(view, pos, next, at);
-        if (words.length < 3) return;
-        this.#expireAt(at, words[0]!.toString('latin1'), words.length, words[1]!, (i) => {
-          const word = words[i];
-          return word === undefined || word.length > LONGEST_WORD ? null : word.toString('latin1');
-        });
+        if (this.#settings.relativeTtls) this.#expireAt(at, name, words.length, words[1]!, word);
       }
     }
+  }
+
+  /** An absolute expiry that is to be another one on the target: which word, and how it is to read. */
+  #heldExpiry(
+    name: string,
+    argumentCount: number,
+    key: Buffer,
+    word: WordAt,
+  ): { readonly index: number; readonly text: string } | null {
+    if (this.#ttls === null) return null;
+    const found = expiryWord(name, argumentCount, word, this.#settings.relativeTtls);
+    if (found === null) return null;
+    const atMs = this.#ttls.hold(this.#db, key, 0, key.length, found.atMs);
+    return atMs === found.atMs ? null : { index: found.index, text: String(atMs / found.unitMs) };
   }
 
   #forward(view: Buffer, pos: number, next: number, at: number): void {
@@ -529,15 +623,11 @@ export class StreamWriter {
     this.#out.raw(view, pos, next);
   }
 
-  #expireAt(
-    at: number,
-    name: string,
-    argumentCount: number,
-    key: Buffer,
-    word: (index: number) => string | null,
-  ): void {
-    const expiry = absoluteExpiry(name.toLowerCase(), argumentCount, word, this.#settings.receivedAt(at));
-    if (expiry !== null) this.#send(at, 'PEXPIREAT', key, expiry);
+  #expireAt(at: number, name: string, argumentCount: number, key: Buffer, word: WordAt): void {
+    const expiry = absoluteExpiry(name, argumentCount, word, this.#settings.receivedAt(at));
+    if (expiry === null) return;
+    const held = this.#ttls?.hold(this.#db, key, 0, key.length, expiry) ?? expiry;
+    this.#send(at, 'PEXPIREAT', key, held);
   }
 
   // ---- commands too big to be held ------------------------------------------------------------------------
@@ -545,14 +635,17 @@ export class StreamWriter {
   /** Sends the head of a big command on its way; false where the command must be held to be rewritten. */
   #startPassing(view: Buffer, pos: number, end: number, base: number): boolean {
     if (frame.inline || frame.nameEnd > end) return false;
-    const action = this.#settings.actions.of(view, frame.nameStart, frame.nameEnd);
-    if (action !== 'pass' && action !== 'relative-ttl') return false;
+    const action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
+    if (action !== 'pass' && action !== 'ttl') return false;
+    const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
+    if (this.#written?.mustSeeWhole(name) === true) return false;
     const leftOut = this.#leaveOut !== null && this.#leaveOut.judgeBig() !== 'pass';
     this.#passing = {
       start: base + pos,
-      name: view.toString('latin1', frame.nameStart, frame.nameEnd),
+      name,
       leftOut,
-      relativeTtl: action === 'relative-ttl' && !leftOut,
+      ttl: action === 'ttl' && !leftOut,
+      keys: this.#written?.rangeOf(name) ?? null,
       argumentCount: frame.argumentCount,
       index: -1,
       bodyLeft: 0,
@@ -588,32 +681,50 @@ export class StreamWriter {
         const body = frame.bodyStart;
         const isKey = passing.index === 1;
         const isWord = length <= LONGEST_WORD;
-        if (passing.relativeTtl && (isKey || isWord)) {
+        let held: Buffer | null = null;
+        if (passing.keys !== null && isKeyAt(passing.keys, passing.index, passing.argumentCount)) {
           if (body + length > end) return this.#wantMore(view, pos, body + length);
+          this.#written?.keys.add(this.#db, view, body, body + length);
+        }
+        if (passing.ttl && (isKey || isWord)) {
+          if (body + length + 2 > end) return this.#wantMore(view, pos, body + length + 2);
           if (isKey) passing.key = Buffer.from(view.subarray(body, body + length));
           if (isWord) passing.words[passing.index] = view.toString('latin1', body, body + length);
+          if (isWord) held = this.#heldWord(passing);
         }
-        if (!passing.leftOut) this.#out.raw(view, pos, body);
-        passing.bodyLeft = length + 2;
+        if (held !== null) {
+          this.#out.bulk(held, 0, held.length);
+          pos = body + length + 2;
+        } else {
+          if (!passing.leftOut) this.#out.raw(view, pos, body);
+          passing.bodyLeft = length + 2;
+          pos = body;
+        }
         passing.index++;
-        pos = body;
       }
       if (passing.bodyLeft === 0 && passing.index === passing.argumentCount) {
         this.#passing = null;
-        if (passing.relativeTtl) {
-          this.#expireAt(
-            passing.start,
-            passing.name,
-            passing.argumentCount,
-            passing.key,
-            (i) => passing.words[i] ?? null,
-          );
-        }
+        if (passing.ttl && this.#settings.relativeTtls) this.#expirePassed(passing);
         return pos;
       }
       if (this.#live.full) return pos;
     }
     return pos;
+  }
+
+  /** What goes to the target in the place of the word that was just read; null: the word itself. */
+  #heldWord({ name, key, words, index }: Passing): Buffer | null {
+    const held = this.#heldExpiry(name, index + 1, key, (i) => words[i] ?? null);
+    return held?.index === index ? ascii(held.text) : null;
+  }
+
+  /** What follows a command that has passed, from a source whose expiries may be relative. */
+  #expirePassed({ start, name, argumentCount, key, words }: Passing): void {
+    const word: WordAt = (i) => words[i] ?? null;
+    // ABSTTL stands behind the payload: too late to hold the expiry back in its place
+    const held = name.startsWith('restore') ? this.#heldExpiry(name, argumentCount, key, word) : null;
+    if (held === null) this.#expireAt(start, name, argumentCount, key, word);
+    else this.#send(start, 'PEXPIREAT', key, held.text);
   }
 
   #wantMore(view: Buffer, pos: number, needed: number): number {

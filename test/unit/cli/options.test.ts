@@ -52,6 +52,7 @@ test('defaults', () => {
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     forwardPublish: false,
+    keepSnapshot: false,
     spoolMemoryBytes: 8 * 1024 * 1024,
     resumes: null,
     spoolLimitBytes: Number.POSITIVE_INFINITY,
@@ -106,7 +107,14 @@ test('given values', () => {
 
 test('resume: the options of the run, with those that are given anew', () => {
   const former = resolveRunOptions(
-    { cutoverTimeout: '3', spoolMemory: '2', flushTarget: true, psyncCommand: 'aws_psync', cutover: 'never' },
+    {
+      cutoverTimeout: '3',
+      spoolMemory: '2',
+      flushTarget: true,
+      keepSnapshot: true,
+      psyncCommand: 'aws_psync',
+      cutover: 'never',
+    },
     around(),
   );
   const run = {
@@ -116,6 +124,7 @@ test('resume: the options of the run, with those that are given anew', () => {
     options: { ...former, spoolLimitBytes: null },
   };
   const resumed = resolveFormerOptions(run, '/run', { cutover: 'auto', cutoverTimeout: '30' }, around());
+  assert.equal(resumed.keepSnapshot, true);
   assert.deepEqual(resumed, {
     ...former,
     cutover: 'auto',

@@ -33,8 +33,8 @@ describe('ServerInfo', () => {
     );
     assert.deepEqual([redis.loading, redis.clusterEnabled], [false, false]);
     assert.deepEqual(redis.keyspace, [
-      { db: 2, keys: 7, expires: 0, averageTtlMs: null },
-      { db: 10, keys: 5, expires: 1, averageTtlMs: 1234 },
+      { db: 2, keys: 7, expires: 0, averageTtlMs: null, expiringHashes: 0 },
+      { db: 10, keys: 5, expires: 1, averageTtlMs: 1234, expiringHashes: 0 },
     ]);
   });
 

@@ -105,3 +105,31 @@ test('resets, stalls, refuses, and uses each fault once', async (t) => {
   proxy.refuse(true);
   await until((await talk(proxy.port, 'x')).ended);
 });
+
+test('holds and lets go, slices, tells of a place, and forgets', async (t) => {
+  const server = await echo(t);
+  const proxy = await faultProxy(t, server.port);
+  const client = await talk(proxy.port, 'a');
+  await until(() => client.got() === '<a>');
+
+  proxy.hold(true);
+  const held = await talk(proxy.port, 'bc');
+  const other = await talk(server.port, 'x');
+  await until(() => other.got() === '<x>');
+  assert.equal(held.got(), '');
+  assert.doesNotMatch(server.got(), /b/);
+  proxy.slice(1);
+  proxy.hold(false);
+  await until(() => held.got() === '<b><c>');
+
+  const passed = proxy.fault({ after: ABC, direction: 'to-server', bytes: 1, how: 'pass' });
+  const third = await talk(proxy.port, 'abcde');
+  await passed;
+  await until(() => third.got() === '<a><b><c><d><e>');
+  assert.equal(third.ended(), '');
+
+  void proxy.fault({ after: ABC, direction: 'to-server', bytes: 0, how: 'reset' });
+  proxy.clear();
+  const fourth = await talk(proxy.port, 'abcd');
+  await until(() => fourth.got() === '<a><b><c><d>');
+});

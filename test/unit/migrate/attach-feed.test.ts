@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { AttachFeed } from '../../../src/migrate/attach-feed.ts';
+import { type AttachBeginning, AttachFeed } from '../../../src/migrate/attach-feed.ts';
 import type { FeedListener } from '../../../src/migrate/feed.ts';
+import type { KeptCopy } from '../../../src/migrate/kept-copy.ts';
 import { Spool } from '../../../src/spool/spool.ts';
 
 const [OURS, NEW, FOREIGN] = ['a', 'b', 'c'].map((digit) => digit.repeat(40)) as [string, string, string];
@@ -13,20 +14,33 @@ const [OURS, NEW, FOREIGN] = ['a', 'b', 'c'].map((digit) => digit.repeat(40)) as
 const START = 100;
 const STREAM = Buffer.from('*1\r\n$4\r\nPING\r\n'.repeat(4));
 
-/** A resumed feed that has received STREAM; `lost` are its notes that a copy was lost. */
-function resumed(t: TestContext): { feed: AttachFeed; lost: string[] } {
+/** A snapshot of one key, without a checksum. */
+const RDB = Buffer.concat([Buffer.from('REDIS0009\0\x01k\x01v\xff', 'latin1'), Buffer.alloc(8)]);
+
+function spoolOf(t: TestContext): Spool {
   const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-attach-feed-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const spool = new Spool({
+  return new Spool({
     dir: join(dir, 'spool'),
     memoryBytes: 1 << 20,
     limitBytes: Number.POSITIVE_INFINITY,
   });
+}
+
+/** A feed over a spool, its own where none is given; `lost` are its notes that a copy was lost, `kept` what it says of kept copies. */
+function feedOf(
+  t: TestContext,
+  begin: AttachBeginning,
+  keeps: boolean,
+  spool = spoolOf(t),
+): { feed: AttachFeed; spool: Spool; lost: string[]; kept: (KeptCopy | null)[] } {
   const lost: string[] = [];
+  const kept: (KeptCopy | null)[] = [];
   const listener: FeedListener = {
-    copyBegins: () => undefined,
+    copyBegins: async () => undefined,
     prepareTarget: async () => undefined,
     snapshotLoaded: () => undefined,
+    keepCopy: keeps ? async (copy) => void kept.push(copy) : null,
     waiting: () => undefined,
     note: (message) => void lost.push(message),
     divergence: () => assert.fail('a replica tells of none'),
@@ -35,8 +49,14 @@ function resumed(t: TestContext): { feed: AttachFeed; lost: string[] } {
     acknowledge: () => undefined,
   };
   const target = { state: () => Promise.reject(new Error('not asked')) };
-  const at = { replid: OURS, offset: START };
-  const feed = new AttachFeed(spool, target, at, listener, new AbortController().signal);
+  const feed = new AttachFeed(spool, target, begin, listener, new AbortController().signal);
+  return { feed, spool, lost, kept };
+}
+
+/** A resumed feed that has received STREAM. */
+function resumed(t: TestContext): { feed: AttachFeed; lost: string[] } {
+  const begin = { kind: 'back', at: { replid: OURS, offset: START } } as const;
+  const { feed, lost } = feedOf(t, begin, false);
   assert.deepEqual(feed.answer({ replid: OURS, offset: START + 1 }), { kind: 'wait' });
   feed.continued(null);
   feed.append(STREAM);
@@ -89,4 +109,70 @@ test('a history that goes on under another name: the old one is good up to where
   });
   assert.equal(feed.answer({ replid: NEW, offset: end + 15 }).kind, 'continue');
   assert.deepEqual(feed.answer({ replid: OURS, offset: end + 15 }), { kind: 'wait' });
+});
+
+/** The answer with which the target begins anew. */
+const FULL = {
+  kind: 'full',
+  replid: OURS,
+  offset: START,
+  framing: { kind: 'length', bytes: RDB.length },
+} as const;
+const NO_HISTORY = { replid: '?', offset: -1 };
+
+/** A feed that has received a copy at START and STREAM behind it. */
+async function loading(t: TestContext, keeps: boolean) {
+  const parts = feedOf(t, { kind: 'copy' }, keeps);
+  await parts.feed.fullResync({ replid: OURS, offset: START }, FULL.framing);
+  parts.feed.append(Buffer.concat([RDB, STREAM]));
+  return parts;
+}
+
+test('a target that breaks off while it loads: a new copy, or the kept one again, but not for ever', async (t) => {
+  const { feed, lost } = await loading(t, false);
+  feed.attached(feed.answer(NO_HISTORY));
+  feed.sent(10);
+  assert.deepEqual(feed.answer(NO_HISTORY), { kind: 'wait' });
+  assert.match(lost.join(), /broke off while it was loading: a new one/);
+
+  const keeping = await loading(t, true);
+  for (let times = 0; times < 5; times++) {
+    const answer = keeping.feed.answer(NO_HISTORY);
+    assert.deepEqual(answer, FULL);
+    keeping.feed.attached(answer);
+    keeping.feed.sent(10);
+  }
+  assert.deepEqual(keeping.lost, []);
+  assert.deepEqual(keeping.feed.answer(NO_HISTORY), { kind: 'wait' });
+  assert.match(keeping.lost.join(), /broke off while it was loading: a new one/);
+});
+
+test('a kept copy: noted before its first byte, again where the history is renamed, not any more with the next', async (t) => {
+  const { feed, spool, kept } = feedOf(t, { kind: 'copy' }, true);
+  await feed.fullResync({ replid: OURS, offset: START }, FULL.framing);
+  assert.deepEqual([spool.keeps, spool.end], [true, 0]);
+  const [first] = kept;
+  assert.deepEqual(first?.position, { replid: OURS, offset: START });
+  feed.continued(NEW);
+  assert.deepEqual(kept[1], { ...first, position: { replid: NEW, offset: START } });
+  await feed.fullResync({ replid: OURS, offset: START + 500 }, FULL.framing);
+  assert.equal(kept.length, 3);
+  assert.notEqual(kept[2]?.name, first?.name);
+});
+
+test('a kept copy, resumed: the source is asked for what follows, the target gets the copy or what it lacks', async (t) => {
+  const former = await loading(t, true);
+  const copy = { ...former.kept[0]!, streamStart: RDB.length };
+  const { feed, lost } = feedOf(t, { kind: 'kept', copy }, true, former.spool);
+  assert.deepEqual(await feed.resumePosition(), { replid: OURS, offset: START + STREAM.length });
+  assert.deepEqual(feed.answer(NO_HISTORY), FULL);
+  assert.deepEqual(feed.answer({ replid: OURS, offset: START }), FULL);
+  assert.deepEqual(feed.answer({ replid: FOREIGN, offset: START + 1 }), FULL);
+  for (let more = 0; more <= STREAM.length; more++) {
+    const answer = { kind: 'continue', replid: OURS, position: RDB.length + more };
+    assert.deepEqual(feed.answer({ replid: OURS, offset: START + 1 + more }), answer);
+  }
+  // handed out by the process before, and not saved by it: the source sends it again
+  assert.deepEqual(feed.answer({ replid: OURS, offset: START + 2 + STREAM.length }), { kind: 'wait' });
+  assert.deepEqual(lost, []);
 });

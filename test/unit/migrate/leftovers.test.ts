@@ -21,7 +21,19 @@ test('nothing was begun', () => {
     swap: null,
     backSwap: null,
     sourceUser: false,
+    importMode: false,
+    kept: null,
+    foreignWrites: null,
   });
+});
+
+test('a copy that is kept, until it is loaded or another begins', () => {
+  const kept = (name: string): JournalEntry =>
+    entry('kept-copy', { name, replid: PLACE.replid, offset: 7, bytes: 12 });
+  const left = leftoversOf([...begun, kept('one'), kept('two')], 'a');
+  assert.equal(left.kept?.name, 'two');
+  assert.deepEqual(left.kept?.position, { replid: PLACE.replid, offset: 7 });
+  assert.equal(leftoversOf([...begun, kept('one'), entry('kept-copy')], 'a').kept, null);
 });
 
 test('killed while it ran: fence and user are left', () => {

@@ -67,6 +67,11 @@ const CASES: readonly Case[] = [
   },
   { what: 'given back, written since', target: master('T', 95, was('S', 90)), is: 'target-written' },
   {
+    what: 'given back, nothing written since, and the source has lost its history',
+    target: master('T', 90, was('X', 90)),
+    is: 'other-history',
+  },
+  {
     what: 'given back, emptied since',
     target: master('T', 95, was('S', 90)),
     keys: 0,

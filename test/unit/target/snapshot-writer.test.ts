@@ -1,6 +1,7 @@
 /** Snapshots of real servers, read and written to real servers; and the commands for targets of old. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { compareServers } from '../../../src/demo/compare.ts';
@@ -11,6 +12,7 @@ import { Spool } from '../../../src/spool/spool.ts';
 import { capabilitiesOf, type TargetCapabilities } from '../../../src/target/write/capabilities.ts';
 import { CHECKPOINT_KEY } from '../../../src/target/write/checkpoint.ts';
 import { TargetConnection } from '../../../src/target/write/connection.ts';
+import { HeldTtls, SHIFT_MS } from '../../../src/target/write/held-ttls.ts';
 import { LEASE_KEY } from '../../../src/target/write/lease.ts';
 import { SnapshotWriter } from '../../../src/target/write/snapshot-writer.ts';
 import { plain, testClient } from '../../helpers/client.ts';
@@ -36,12 +38,15 @@ async function load(
   file: Buffer,
   port: number,
   capabilities: TargetCapabilities = NEW,
+  ttls: HeldTtls | null = null,
+  chunks: readonly Buffer[] = inChunks(file),
 ): Promise<Loaded> {
   const loaded: Loaded = { errors: [], notes: [], aux: [] };
-  const writer = new SnapshotWriter(capabilities, {
-    aux: (name, value) => loaded.aux.push(`${name}=${value}`),
-    note: (message) => loaded.notes.push(message),
-  });
+  const listener = {
+    aux: (name: string, value: Buffer) => void loaded.aux.push(`${name}=${value}`),
+    note: (message: string) => void loaded.notes.push(message),
+  };
+  const writer = new SnapshotWriter(capabilities, listener, ttls);
   const spool = new Spool({ dir: '/nowhere', memoryBytes: Number.POSITIVE_INFINITY, limitBytes: 0 });
   const reader = new RdbReader(writer);
   let failure: unknown = null;
@@ -70,8 +75,8 @@ async function load(
     },
   });
   writer.attach(connection);
-  for (let at = 0; at < file.length; at += 100_003) {
-    spool.append(file.subarray(at, at + 100_003), 1);
+  for (const chunk of chunks) {
+    spool.append(chunk, 1);
     pump();
   }
   await until(() => failure !== null || (reader.done && connection.unanswered === 0), {
@@ -81,6 +86,12 @@ async function load(
   connection.close();
   if (failure !== null) throw failure;
   return loaded;
+}
+
+function inChunks(file: Buffer, size = 100_003): Buffer[] {
+  return Array.from({ length: Math.ceil(file.length / size) }, (_, i) =>
+    file.subarray(i * size, (i + 1) * size),
+  );
 }
 
 async function saved(client: RespConnection, dir: string): Promise<Buffer> {
@@ -373,6 +384,202 @@ describe('commands', () => {
   });
 });
 
+describe('expiries held back', () => {
+  const NOW = 1_700_000_000_000;
+  const SOON = NOW + 1_000;
+  const FAR = LATER;
+  const FIELDS: Readonly<Record<string, number>> = { soon: SOON, far: FAR };
+  const due = (atMs: number): Buffer => {
+    const bytes = Buffer.alloc(9, 252);
+    bytes.writeBigInt64LE(BigInt(atMs), 1);
+    return bytes;
+  };
+  const key = (type: number, name: string, ...value: Buffer[]): Buffer =>
+    Buffer.concat([Buffer.from([type]), str(name), ...value]);
+  const huge = 'h'.repeat((1 << 20) + 7);
+
+  /** How much later `near` and the others are; null: none is held. */
+  type Mode = 'all' | 'near' | 'none';
+  function heldTtls(mode: Mode): HeldTtls {
+    const ttls = new HeldTtls('/nowhere', () => NOW);
+    if (mode === 'near') ttls.holdNear(30_000);
+    if (mode === 'none') ttls.holdNone();
+    return ttls;
+  }
+  const sentAs = (mode: Mode, atMs: number): number =>
+    mode === 'all' || (mode === 'near' && atMs === SOON) ? atMs + SHIFT_MS : atMs;
+  const noted = (ttls: HeldTtls): string[] =>
+    [...ttls.take(100)].map(({ kind, db, keys }) => `${kind} ${db}: ${keys.join(' ')}`);
+
+  /** Options of RESTORE in the place of its payload. */
+  function shown(words: readonly string[]): string {
+    return words
+      .filter((_, i) => words[0] !== 'RESTORE' || i !== 3)
+      .join(' ')
+      .replace(huge, '…');
+  }
+
+  async function sent(
+    t: Cleanup,
+    capabilities: TargetCapabilities,
+    mode: Mode,
+    ...parts: Buffer[]
+  ): Promise<{ seen: string[]; noted: string[] }> {
+    const target = await fakeTarget(t);
+    const ttls = heldTtls(mode);
+    await load(t, rdb('REDIS0012', ...parts), target.port, capabilities, ttls);
+    return { seen: target.received.map(shown), noted: noted(ttls) };
+  }
+
+  const members = Array.from({ length: 30_000 }, (_, i) => `${i} `.padEnd(50, 'x'));
+  for (const mode of ['all', 'near', 'none'] as const) {
+    it(`${mode}: of strings, payloads and big values`, async (t) => {
+      const parts = [
+        key(0, 'stays', str('1')),
+        ...[due(SOON), key(0, 'a', str('1')), due(FAR), key(0, 'b', str('2'))],
+        ...[due(SOON), Buffer.from([248, 9]), key(0, 'idle', str('3'))],
+        ...[Buffer.from([254, 3]), due(FAR), key(16, 'h', str('lp')), due(SOON), key(16, 'i', str('lp'))],
+        ...[due(SOON), key(0, 'huge', str(huge)), due(FAR), key(16, 'payload', str(huge))],
+        ...[due(SOON), key(2, 'set', len(members.length), ...members.map(str)), key(0, 'last', str('1'))],
+      ];
+      const [soon, far] = [sentAs(mode, SOON), sentAs(mode, FAR)];
+      const found = await sent(t, NEW, mode, ...parts);
+      const simple = found.seen.filter((words) => !words.startsWith('SADD'));
+      assert.deepEqual(simple, [
+        'SELECT 0',
+        'SET stays 1',
+        `SET a 1 PXAT ${soon}`,
+        `SET b 2 PXAT ${far}`,
+        `RESTORE idle ${soon} REPLACE ABSTTL IDLETIME 9`,
+        'SELECT 3',
+        `RESTORE h ${far} REPLACE ABSTTL`,
+        `RESTORE i ${soon} REPLACE ABSTTL`,
+        `SET huge … PXAT ${soon}`,
+        `RESTORE payload ${far} REPLACE ABSTTL`,
+        'DEL set',
+        `PEXPIREAT set ${soon}`,
+        'SET last 1',
+      ]);
+      assert.deepEqual(found.noted, mode === 'near' ? ['keys 0: a idle', 'keys 3: i huge set'] : []);
+
+      // 5.0: no SET … PXAT; and what is older still knows no absolute expiry in RESTORE
+      const fair = await sent(t, capabilitiesOf({ major: 5, minor: 0 }), mode, ...parts);
+      assert.deepEqual(fair.seen.filter((words) => !words.startsWith('SADD')), [
+        'SELECT 0',
+        'SET stays 1',
+        `RESTORE a ${soon} REPLACE ABSTTL`,
+        `RESTORE b ${far} REPLACE ABSTTL`,
+        ...simple.slice(4, 8),
+        'SET huge …',
+        `PEXPIREAT huge ${soon}`,
+        ...simple.slice(9),
+      ]);
+      const old = await sent(t, OLD, mode, due(FAR), key(0, 'b', str('2')));
+      const left = Number(/^RESTORE b (\d+)$/.exec(old.seen[2] ?? '')?.[1]);
+      assert.ok(Math.abs(left - (far - Date.now())) < 60_000, old.seen.join('; '));
+    });
+  }
+
+  it('an expiry in the past is held like any other', async (t) => {
+    const { seen } = await sent(t, NEW, 'all', due(0), key(0, 'a', str('1')), due(5), key(16, 'h', str('lp')));
+    const expected = [`SET a 1 PXAT ${SHIFT_MS}`, `RESTORE h ${5 + SHIFT_MS} REPLACE ABSTTL`];
+    assert.deepEqual(seen, ['SELECT 0', ...expected]);
+  });
+
+  it('what is read again from an entry’s start is held by what holds then', async (t) => {
+    const parts = [due(FAR), key(0, 'a', str('1')), due(SOON), key(0, 'huge', str(huge))];
+    const file = rdb('REDIS0012', ...parts);
+    const ttls = heldTtls('all');
+    for (const [mode, expected] of [
+      ['all', [`SET a 1 PXAT ${FAR + SHIFT_MS}`, `SET huge … PXAT ${SOON + SHIFT_MS}`]],
+      ['near', [`SET a 1 PXAT ${FAR}`, `SET huge … PXAT ${SOON + SHIFT_MS}`]],
+      ['none', [`SET a 1 PXAT ${FAR}`, `SET huge … PXAT ${SOON}`]],
+    ] as const) {
+      if (mode === 'near') ttls.holdNear(30_000);
+      if (mode === 'none') ttls.holdNone();
+      const target = await fakeTarget(t);
+      await load(t, file, target.port, NEW, ttls);
+      assert.deepEqual(target.received.map(shown).slice(1), expected);
+    }
+  });
+
+  it('the first bytes of a big hash whose fields expire, however they come', async (t) => {
+    const head = Buffer.alloc(8);
+    head.writeBigUInt64LE(BigInt(SOON));
+    const value = Buffer.concat([head, len(2), len(1), str('f'), str(huge), len(0), str('g'), str('v')]);
+    const before = Buffer.concat([Buffer.from('REDIS0012'), Buffer.of(24), str('hash')]);
+    const file = rdb('REDIS0012', key(24, 'hash', value));
+    const chunks = (at: number): Buffer[] => [
+      file.subarray(0, before.length),
+      file.subarray(before.length, before.length + at),
+      file.subarray(before.length + at),
+    ];
+    const ways = [
+      inChunks(file),
+      ...Array.from({ length: 10 }, (_, i) => chunks(i + 1)),
+      [...inChunks(file.subarray(0, before.length + 20), 1), file.subarray(before.length + 20)],
+    ];
+    for (const way of ways) {
+      const target = await fakeTarget(t);
+      const ttls = heldTtls('near');
+      await load(t, file, target.port, NEW, ttls, way);
+      const payload = Buffer.from(target.received[1]?.[3] ?? '', 'latin1');
+      assert.equal(payload.readBigUInt64LE(1), BigInt(SOON + SHIFT_MS));
+      assert.ok(payload.subarray(9, -10).equals(value.subarray(8)));
+      assert.deepEqual(noted(ttls), ['hashes 0: hash']);
+    }
+  });
+
+  const releases = serverReleases().filter(
+    ({ kind, major, minor }) => kind === 'redis' && (major > 7 || (major === 7 && minor >= 4)),
+  );
+  if (releases.length === 0) it('fields of hashes', { skip: 'no Redis >= 7.4 is here' }, () => {});
+  for (const release of releases) {
+    it(`fields of hashes, ${release.version}`, async (t) => {
+      const [source, target] = await Promise.all([
+        testServer(t, { binary: release.path }),
+        testServer(t, { binary: release.path }),
+      ]);
+      const from = await testClient(t, source.port);
+      const to = await testClient(t, target.port);
+      // so far from now that nothing is lost while the test runs; the clock of what is near is put forward instead
+      const soon = Date.now() + 3_600_000;
+      const at: Readonly<Record<string, number>> = { ...FIELDS, soon };
+      const hashes = ['small', 'table', 'huge', 'soon:key'];
+      for (const name of hashes) {
+        await from.call('HSET', name, 'soon', 1, 'far', 2, 'none', name === 'huge' ? randomText(2 << 20) : 3);
+        for (const field of ['soon', 'far']) await from.call('HPEXPIREAT', name, at[field]!, 'FIELDS', 1, field);
+        // too long for a listpack
+        if (name !== 'small') await from.call('HSET', name, 'long', 'x'.repeat(100));
+      }
+      await from.call('PEXPIREAT', 'soon:key', soon + 1);
+      await from.call('HSET', 'far', 'f', 'v');
+      await from.call('HPEXPIREAT', 'far', FAR, 'FIELDS', 1, 'f');
+      const file = await saved(from, source.dir);
+      for (const mode of ['all', 'near', 'none'] as const) {
+        const ttls = new HeldTtls('/nowhere', () => soon - 1);
+        if (mode === 'near') ttls.holdNear(30_000);
+        if (mode === 'none') ttls.holdNone();
+        const { errors } = await load(t, file, target.port, capabilitiesOf(release), ttls);
+        assert.deepEqual(errors, []);
+        const held = mode === 'none' ? 0 : SHIFT_MS;
+        for (const name of hashes) {
+          const times = await to.call('HPEXPIRETIME', name, 'FIELDS', 3, 'soon', 'far', 'none');
+          // all of a hash are held where one of them is
+          assert.deepEqual(times, [soon + held, FAR + held, -1], `${name}, ${mode}`);
+        }
+        assert.deepEqual(await to.call('HPEXPIRETIME', 'far', 'FIELDS', 1, 'f'), [
+          FAR + (mode === 'all' ? SHIFT_MS : 0),
+        ]);
+        assert.equal(await to.call('PEXPIRETIME', 'soon:key'), soon + 1 + held);
+        assert.equal(await to.call('PEXPIRETIME', 'small'), -1);
+        assert.deepEqual(noted(ttls).map((page) => page.split(' ').toSorted().join(' ')), mode === 'near' ? ['0: keys soon:key', '0: hashes huge small soon:key table'] : []);
+        assert.deepEqual(plain(await to.call('HGETALL', 'huge')), plain(await from.call('HGETALL', 'huge')));
+      }
+    });
+  }
+});
+
 /** Printable, does not compress, the same each time. */
 function randomText(size: number, seed = 1): string {
   let state = (Math.imul(seed, 2654435761) + 12345) >>> 0;
@@ -383,3 +590,22 @@ function randomText(size: number, seed = 1): string {
   }
   return codes.toString('latin1');
 }
+
+it('a huge field of a hash takes memory for what has come, not for what is claimed', () => {
+  const connection = new TargetConnection(new Socket(), {
+    reply: () => {},
+    nestedError: () => {},
+    progress: () => {},
+    lost: () => {},
+  });
+  const writer = new SnapshotWriter(NEW, { aux: () => {}, note: () => {} });
+  writer.attach(connection);
+  const key = Buffer.from('k');
+  const none = { expireAtMs: -1, idleSeconds: -1, freq: -1 };
+  writer.elementsStart({ start: 77, db: 0, type: 4, key, keyStart: 0, keyEnd: 1, ...none }, 'hash');
+  const before = process.memoryUsage().arrayBuffers;
+  writer.elementStart(500 << 20);
+  writer.elementData(Buffer.alloc(1000), 0, 1000);
+  assert.ok(process.memoryUsage().arrayBuffers - before < 100 << 20);
+  assert.throws(() => writer.elementStart(2 ** 39), { code: 'rdb-format', offset: 77 });
+});

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { InvariantError, SourceError } from '../../../src/core/errors.ts';
 import { encodeCommand } from '../../../src/resp/encode.ts';
 import { CHECKPOINT_KEY, parseCheckpoint } from '../../../src/target/write/checkpoint.ts';
+import { HeldTtls, SHIFT_MS } from '../../../src/target/write/held-ttls.ts';
 import { LEASE_KEY } from '../../../src/target/write/lease.ts';
 import { plain, testClient } from '../../helpers/client.ts';
 import { everySplit } from '../../helpers/every-split.ts';
@@ -247,6 +248,209 @@ describe('rewrites', () => {
     replay.arrive(Buffer.from('select 5\r\nset a  b\r\nexpire a 1\r\n'));
     await until(() => replay.complete);
     assert.deepEqual(effective(target.received), ['5 set a b', '5 PEXPIREAT a 1001000']);
+  });
+});
+
+describe('expiries held back', () => {
+  const NOW = 1_700_000_000_000;
+  const SOON = NOW + 1_000;
+  const FAR = NOW + 1_000_000;
+  const value = 'v'.repeat(MB + 1000);
+
+  interface Held {
+    readonly source: 'relative' | 'absolute';
+    /** True where those that are due within 30 s are held, the others not. */
+    readonly near?: boolean;
+  }
+
+  function replayWith({ source, near = false }: Held): { replay: Replay; ttls: HeldTtls } {
+    const ttls = new HeldTtls('/nowhere', () => NOW);
+    if (near) ttls.holdNear(30_000);
+    return {
+      ttls,
+      replay: new Replay({ relativeTtls: source === 'relative', receivedAt: () => NOW, ttls }),
+    };
+  }
+
+  /** What the target is sent of a stream that arrives in these chunks, and which keys are noted. */
+  async function sent(
+    t: Cleanup,
+    target: FakeTarget,
+    held: Held,
+    chunks: readonly Buffer[],
+  ): Promise<{ seen: string[]; noted: string[] }> {
+    const from = target.received.length;
+    const { replay, ttls } = replayWith(held);
+    await replay.attach(t, target.port);
+    replay.arrive(...chunks);
+    // in hundreds of ways: asked each turn, until() would sleep
+    const deadline = Date.now() + 60_000;
+    while (!replay.complete && replay.failure === null && Date.now() < deadline)
+      await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(replay.failure, null);
+    assert.ok(replay.complete, 'the target has not answered all of it');
+    replay.connection?.close();
+    const noted = [...ttls.take(100)].flatMap(({ kind, db, keys }) => keys.map((key) => `${kind} ${db} ${key}`));
+    return { seen: effective(target.received.slice(from)), noted: [...new Set(noted)] };
+  }
+
+  /** Of a source before 7.0: relative TTLs, absolute ones, and what carries them about. */
+  const OLD = [
+    command('SELECT', 2),
+    command('SET', 'a', 'EX', 'EX', 1000),
+    command('SETEX', 'b', 1, 'v'),
+    command('RESTORE', 'c', SOON, 'payload', 'ABSTTL'),
+    command('RESTORE', 'd', 1000, 'payload'),
+    command('SET', 'e', 'v', 'PXAT', FAR),
+    command('EXPIRE', 'f', 1, 'NX'),
+    command('RENAME', 'a', 'g'),
+    command('MOVE', 'g', 4),
+  ];
+  const held = (atMs: number): number => atMs + SHIFT_MS;
+  const OLD_SEEN = (soon: number, far: number): string[] => [
+    '2 SET a EX EX 1000',
+    `2 PEXPIREAT a ${far}`,
+    '2 SETEX b 1 v',
+    `2 PEXPIREAT b ${soon}`,
+    `2 RESTORE c ${soon} payload ABSTTL`,
+    '2 RESTORE d 1000 payload',
+    `2 PEXPIREAT d ${soon}`,
+    `2 SET e v PXAT ${far}`,
+    `2 PEXPIREAT f ${soon}`,
+    '2 RENAME a g',
+    '2 MOVE g 4',
+  ];
+  /** Of one from 7.0 on. */
+  const NEW = [
+    command('SELECT', 2),
+    command('SET', 'a', 'v', 'PXAT', SOON),
+    command('SET', 'a', 'v', 'KEEPTTL'),
+    command('set', 'PXAT', 'v', 'xx', 'pxat', FAR, 'get'),
+    command('SET', 'a', 'v', 'EXAT', SOON / 1000),
+    command('RESTORE', 'b', SOON, 'payload', 'REPLACE', 'ABSTTL'),
+    command('RESTORE', 'b', 0, 'payload', 'ABSTTL'),
+    command('PEXPIREAT', 'c', FAR, 'GT'),
+    command('HPEXPIREAT', 'h', SOON, 'LT', 'FIELDS', 1, 'f'),
+    command('HSETEX', 'h', 'PXAT', FAR, 'FIELDS', 1, 'f', 'v'),
+    command('COPY', 'a', 'd', 'DB', 3),
+    command('SWAPDB', 2, 3),
+    command('PERSIST', 'c'),
+  ];
+  const NEW_SEEN = (soon: number, far: number): string[] => [
+    `2 SET a v PXAT ${soon}`,
+    '2 SET a v KEEPTTL',
+    `2 set PXAT v xx pxat ${far} get`,
+    `2 SET a v EXAT ${soon / 1000}`,
+    `2 RESTORE b ${soon} payload REPLACE ABSTTL`,
+    '2 RESTORE b 0 payload ABSTTL',
+    `2 PEXPIREAT c ${far}`,
+    `2 HPEXPIREAT h ${soon} FIELDS 1 f`,
+    `2 HSETEX h PXAT ${far} FIELDS 1 f v`,
+    '2 COPY a d DB 3',
+    '2 SWAPDB 2 3',
+    '2 PERSIST c',
+  ];
+
+  for (const [source, stream, seen, noted] of [
+    ['relative', OLD, OLD_SEEN, ['keys 2 b', 'keys 2 c', 'keys 2 d', 'keys 2 f', 'keys 2 g', 'keys 4 g', 'hashes 2 g', 'hashes 4 g']],
+    ['absolute', NEW, NEW_SEEN, ['keys 2 a', 'keys 2 b', 'keys 3 d', 'hashes 2 h', 'hashes 3 d']],
+  ] as const) {
+    it(`a source of ${source} TTLs, at every split`, async (t) => {
+      const target = await fakeTarget(t);
+      const bytes = Buffer.concat([...stream]);
+      await everySplit(bytes, async (chunks) => {
+        assert.deepEqual(await sent(t, target, { source }, chunks), { seen: seen(held(SOON), held(FAR)), noted: [] });
+      });
+      assert.deepEqual(await sent(t, target, { source, near: true }, [bytes]), {
+        seen: seen(held(SOON), FAR),
+        noted,
+      });
+    });
+  }
+
+  it('a batch that is tried again holds, and notes, the same again', async (t) => {
+    let refused = 0;
+    const target = await fakeTarget(t, ([name]) =>
+      name === 'EXEC' && ++refused === 1 ? '-EXECABORT Transaction discarded because of: OOM x\r\n' : undefined,
+    );
+    const { replay, ttls } = replayWith({ source: 'absolute', near: true });
+    await replay.attach(t, target.port);
+    replay.arrive(command('SET', 'a', 'v', 'PXAT', SOON), command('SET', 'b', 'v', 'PXAT', FAR));
+    await until(() => replay.rejections.length > 0);
+    // what is left is held by now
+    ttls.holdAll();
+    const from = target.received.length;
+    await replay.attach(t, target.port);
+    await until(() => replay.complete);
+    const all = [`0 SET a v PXAT ${held(SOON)}`, `0 SET b v PXAT ${held(FAR)}`];
+    assert.deepEqual(effective(target.received.slice(from)), all);
+    ttls.holdNear(30_000);
+    const again = target.received.length;
+    await replay.attach(t, target.port);
+    await until(() => replay.complete);
+    assert.deepEqual(effective(target.received.slice(again)), [all[0], `0 SET b v PXAT ${FAR}`]);
+    assert.equal(ttls.noted, 1);
+  });
+
+  describe('in commands that pass in pieces', () => {
+    /** RESTORE of a source before 7.0 says only behind its payload that its expiry is absolute. */
+    const cases: [source: Held['source'], words: (string | number)[], becomes: (atMs: number) => string[]][] = [
+      ['absolute', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
+      ['absolute', ['SET', 'k', value, 'XX', 'EXAT', SOON / 1000, 'GET'], (at) => [`SET k ${value} XX EXAT ${at / 1000} GET`]],
+      ['absolute', ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'], (at) => [`RESTORE k ${at} ${value} REPLACE ABSTTL`]],
+      ['relative', ['SET', 'k', value, 'PX', 1000], (at) => [`SET k ${value} PX 1000`, `PEXPIREAT k ${at}`]],
+      ['relative', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
+      [
+        'relative',
+        ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'],
+        (at) => [`RESTORE k ${SOON} ${value} REPLACE ABSTTL`, `PEXPIREAT k ${at}`],
+      ],
+      ['relative', ['RESTORE', 'k', 1000, value], (at) => [`RESTORE k 1000 ${value}`, `PEXPIREAT k ${at}`]],
+    ];
+
+    for (const [source, words, becomes] of cases) {
+      const what = words.map((word) => (word === value ? '…' : word)).join(' ');
+      it(`${what} of a source of ${source} ones`, async (t) => {
+        const target = await fakeTarget(t);
+        const bytes = Buffer.concat([command(...words), command('SET', 'after', 1)]);
+        const assertSent = async (how: Held, chunks: readonly Buffer[], noted: string[]): Promise<void> => {
+          const found = await sent(t, target, how, chunks);
+          const expected = [...becomes(held(SOON)), 'SET after 1'].map((one) => `0 ${one}`);
+          assert.equal(found.seen.length, expected.length, found.seen.map((one) => one.slice(0, 60)).join('; '));
+          for (const [i, one] of found.seen.entries()) {
+            const shown = one.replace(value, '…');
+            assert.equal(shown, expected[i]?.replace(value, '…'));
+          }
+          assert.deepEqual(found.noted, noted);
+          target.received.length = 0;
+        };
+        await assertSent({ source }, [bytes], []);
+        await assertSent({ source, near: true }, [bytes], ['keys 0 k']);
+        const tail = bytes.length - bytes.lastIndexOf('v\r\n') + 4;
+        const head = bytes.subarray(0, bytes.length - tail);
+        const rest = bytes.subarray(bytes.length - tail);
+        for (let at = 1; at < tail; at += 1)
+          await assertSent({ source }, [head, rest.subarray(0, at), rest.subarray(at)], []);
+        await assertSent({ source }, [head, ...Array.from(rest, (byte) => Buffer.of(byte))], []);
+        for (let at = 3; at < 50; at += 7)
+          await assertSent({ source }, [bytes.subarray(0, at), bytes.subarray(at)], []);
+      });
+    }
+
+    it('a huge key, and words that are none', async (t) => {
+      const target = await fakeTarget(t);
+      const key = 'k'.repeat(1.2 * MB);
+      const stream = Buffer.concat([
+        command('SET', key, 'PXAT', 'PXAT', SOON),
+        command('SET', 'k', value, 'KEEPTTL'),
+        command('APPEND', 'k', value),
+      ]);
+      const { seen, noted } = await sent(t, target, { source: 'absolute', near: true }, [stream]);
+      const expected = [`0 SET ${key} PXAT PXAT ${held(SOON)}`, `0 SET k ${value} KEEPTTL`, `0 APPEND k ${value}`];
+      assert.equal(seen.length, 3);
+      for (const [i, one] of expected.entries()) assert.ok(seen[i] === one, `command ${i}`);
+      assert.ok(noted.length === 1 && noted[0] === `keys 0 ${key}`);
+    });
   });
 });
 

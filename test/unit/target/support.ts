@@ -5,7 +5,6 @@ import { encodeCommand } from '../../../src/resp/encode.ts';
 import { CHECKPOINT_KEY } from '../../../src/target/write/checkpoint.ts';
 import { TargetConnection } from '../../../src/target/write/connection.ts';
 import type { ReplyVerdict } from '../../../src/target/write/reply-policy.ts';
-import { ActionTable } from '../../../src/target/write/stream-rules.ts';
 import { type StreamSettings, StreamWriter } from '../../../src/target/write/stream-writer.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 
@@ -115,10 +114,10 @@ export class Replay {
   socket: Socket | null = null;
   #stream = Buffer.alloc(0);
 
-  constructor(settings: Partial<StreamSettings> & { readonly relativeTtls?: boolean } = {}) {
+  constructor(settings: Partial<StreamSettings> = {}) {
     this.writer = new StreamWriter(
       {
-        actions: new ActionTable(settings.relativeTtls ?? true),
+        relativeTtls: true,
         forwardPublish: false,
         run: 'run',
         receivedAt: () => 1_000_000,

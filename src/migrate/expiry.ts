@@ -1,0 +1,377 @@
+/**
+ * Who lets keys expire on a target that is fed by `write`. A replica never does: it waits for its master's word, so that
+ * nothing dies there of an old TTL, however late the renewal comes. A target that we write to is a master, and is kept
+ * from it while it follows, by one of
+ *
+ * - `import`: import mode of Valkey >= 8.1; the server expires nothing by itself, and what it holds is alive to us;
+ * - `held`: expiries are sent about a thousand years too late (held-ttls.ts), and set right before the target is opened;
+ * - `own-clock`: nothing; targets before 5.0, whose scripts may not write what they have read.
+ *
+ * open() is for the moment before applications write to the target, prepareToOpen() does most of its work beforehand.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { ReplyError } from '../client/reply-error.ts';
+import type { ServerInfo } from '../client/server-info.ts';
+import type { BufferReply, ServerSession } from '../client/session.ts';
+import { HeldTtls, SHIFT_MS } from '../target/write/held-ttls.ts';
+import { LEASE_KEY } from '../target/write/lease.ts';
+import type { WriteTally } from '../target/write/write-tally.ts';
+import { within } from './steps.ts';
+
+export type ExpiryKind = 'import' | 'held' | 'own-clock';
+
+/** How the target's keys are kept, by its release. Import mode may still be refused when it is asked for. */
+export function expiryKindOf(target: ServerInfo): ExpiryKind {
+  if (target.family === 'valkey' && target.atLeast(8, 1)) return 'import';
+  return target.atLeast(5, 0) ? 'held' : 'own-clock';
+}
+
+export interface ExpiryRequest {
+  readonly info: ServerInfo;
+  /** As the run's own user. */
+  readonly session: ServerSession;
+  /** For lists of keys that do not fit into memory. */
+  readonly dir: string;
+  /** True where applications write to the target already: it expires by its own clock. */
+  readonly open: boolean;
+  readonly tally: WriteTally;
+  /** Durable before import mode is set, and after it was put back. */
+  readonly journal: (importMode: boolean) => Promise<void>;
+  readonly note: (message: string) => void;
+  /** For each answer of the target while its expiry times are set right. */
+  readonly answerLimitMs: number;
+}
+
+/** What is being sent, as far as it matters here. */
+export interface ExpiryFeed {
+  /** Resolves when all that was sent until now is on the target. */
+  whenSentIsApplied(): Promise<void>;
+}
+
+const IMPORT_MODE = 'import-mode';
+/** Due so soon when applications are let in: set right at the last moment, not in the minutes before. */
+const NEAR_MS = 30_000;
+const SCAN_COUNT = 1000;
+const PAGE_KEYS = 500;
+
+/**
+ * KEYS: what to look at. ARGV: shift; expiries due before or at so many ms from now stay as they are; `hold` or
+ * `release`; 1 where there is PEXPIRETIME (7.0), before it the moment is known to the millisecond only. Returns how many
+ * were changed, and which were left. Read and write in one go: nothing can come in between.
+ */
+const KEYS_SCRIPT = `
+local shift, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'hold'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local changed, left = 0, {}
+for i, key in ipairs(KEYS) do
+  local at
+  if ARGV[4] == '1' then
+    at = redis.call('PEXPIRETIME', key)
+  else
+    at = redis.call('PTTL', key)
+    if at >= 0 then at = at + now end
+  end
+  if at >= 0 and (at < shift) == hold then
+    local to = hold and at + shift or at - shift
+    if not hold and to <= now + stay then
+      left[#left + 1] = i
+    else
+      redis.call('PEXPIREAT', key, string.format('%.0f', to))
+      changed = changed + 1
+    end
+  end
+end
+return {changed, left}`;
+
+/** The same for the fields of hashes (Redis >= 7.4, Valkey >= 9.0). */
+const FIELDS_SCRIPT = `
+local shift, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'hold'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local changed, left = 0, {}
+for i, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok == 'hash' then
+    local fields = redis.call('HKEYS', key)
+    local stays = false
+    for from = 1, #fields, 500 do
+      local some = {unpack(fields, from, math.min(from + 499, #fields))}
+      local times = redis.call('HPEXPIRETIME', key, 'FIELDS', #some, unpack(some))
+      for j, at in ipairs(times) do
+        if at >= 0 and (at < shift) == hold then
+          local to = hold and at + shift or at - shift
+          if not hold and to <= now + stay then
+            stays = true
+          else
+            redis.call('HPEXPIREAT', key, string.format('%.0f', to), 'FIELDS', 1, some[j])
+            changed = changed + 1
+          end
+        end
+      end
+    end
+    if stays then left[#left + 1] = i end
+  end
+end
+return {changed, left}`;
+
+/** Of the hashes of one page; only for the count of our writes, until it is known. */
+const MOST_FIELDS = 1e6;
+type Direction = 'hold' | 'release';
+const RETRY_MS = 1000;
+const NEVER = new AbortController().signal;
+/** Everything is changed, whenever it is due. */
+const NONE_STAYS = '-1e15';
+
+export class Expiry {
+  readonly #request: ExpiryRequest;
+  readonly #fieldsExpire: boolean;
+  readonly #exactTimes: boolean;
+  readonly #kind: ExpiryKind;
+  /** Which expiries the writers hold back; null: none. */
+  readonly ttls: HeldTtls | null;
+  #importing = false;
+  /** True from prepareToOpen() on, until holdAgain(); and at the end. */
+  #released = false;
+  /** One look at the keys at a time. */
+  #looking: Promise<unknown> = Promise.resolve();
+
+  private constructor(request: ExpiryRequest, kind: ExpiryKind) {
+    const { info, dir } = request;
+    this.#request = request;
+    this.#kind = kind;
+    this.ttls = kind === 'held' ? new HeldTtls(dir) : null;
+    this.#fieldsExpire = info.family === 'valkey' ? info.atLeast(9, 0) : info.atLeast(7, 4);
+    this.#exactTimes = info.atLeast(7, 0);
+  }
+
+  /**
+   * The target expires nothing from now on that we bring to it.
+   * @param former what an earlier process of this run may have left; null: there was none
+   */
+  static async take(
+    request: ExpiryRequest,
+    former: { readonly importMode: boolean } | null,
+  ): Promise<Expiry> {
+    const { info, session, open, journal, note } = request;
+    const kind = expiryKindOf(info);
+    if (former?.importMode) {
+      await endImportMode(session);
+      await journal(false);
+    }
+    if (open) return new Expiry(request, 'own-clock');
+    if (kind !== 'import') {
+      const other = new Expiry(request, kind);
+      // behind a quit most of them are true
+      if (kind === 'held' && former !== null) void other.#holdAll(null);
+      return other;
+    }
+    const expiry = new Expiry(request, 'import');
+    try {
+      await journal(true);
+      await session.call('CONFIG', 'SET', IMPORT_MODE, 'yes');
+      expiry.#importing = true;
+      return expiry;
+    } catch (error) {
+      if (!(error instanceof ReplyError)) throw error;
+      await journal(false);
+      note(`the target takes no import mode (${error.reply}): expiries are held back instead`);
+      return new Expiry(request, 'held');
+    }
+  }
+
+  /** True where our writers must say that they import. */
+  get importing(): boolean {
+    return this.#importing;
+  }
+
+  /** Before each connection that writes: a restart has forgotten the setting. */
+  async ensure(): Promise<void> {
+    if (this.#importing) await this.#request.session.call('CONFIG', 'SET', IMPORT_MODE, 'yes');
+  }
+
+  /**
+   * Sets right all expiries but those that are due within `stayMs`, while the feed goes on: what remains for open() is
+   * little. To be undone by holdAgain().
+   * @param signal ends it early
+   */
+  async prepareToOpen(feed: ExpiryFeed, signal: AbortSignal, stayMs = NEAR_MS): Promise<void> {
+    const { ttls } = this;
+    if (ttls === null) return;
+    this.#released = true;
+    await this.#alone(async () => {
+      ttls.holdNear(stayMs);
+      await this.#within(feed.whenSentIsApplied(), signal);
+      const changed = await this.#lookAtAll('release', stayMs, signal);
+      if (changed > 0) this.#request.note(`expiry times of ${changed} keys set right`);
+    });
+  }
+
+  /**
+   * All expiries are true, and from now on the target expires by its own clock. The feed holds nothing back behind it.
+   * To be undone by holdAgain(). @param feed at rest, or going on
+   */
+  async open(feed: ExpiryFeed): Promise<void> {
+    const { ttls } = this;
+    if (ttls !== null) {
+      this.#released = true;
+      await this.#alone(async () => {
+        ttls.holdNear(Number.NEGATIVE_INFINITY);
+        while (ttls.moved || ttls.noted > 0) {
+          await feed.whenSentIsApplied();
+          const all = ttls.moved;
+          ttls.moved = false;
+          if (all) await this.#lookAtAll('release', null, NEVER);
+          for (const { kind, db, keys } of ttls.take(PAGE_KEYS)) {
+            if (kind === 'keys' || this.#fieldsExpire) await this.#change(kind, db, keys, 'release', null);
+          }
+        }
+        ttls.holdNone();
+      });
+    }
+    await this.#endImport();
+  }
+
+  /**
+   * Undoes prepareToOpen() and open(): the target follows again. What was set right is held again by and by: returns at
+   * once, since applications may wait.
+   */
+  async holdAgain(feed: ExpiryFeed): Promise<void> {
+    if (this.ttls !== null && this.#released) {
+      this.#released = false;
+      this.ttls.holdAll();
+      void this.#holdAll(feed);
+    }
+    if (this.#kind !== 'import' || this.#importing) return;
+    await this.#request.journal(true);
+    this.#importing = true;
+    await this.ensure();
+  }
+
+  /** Expiries that are true become held ones, however often it takes. @param feed null: nothing was sent yet */
+  async #holdAll(feed: ExpiryFeed | null): Promise<void> {
+    while (!this.#released) {
+      try {
+        await this.#alone(async () => {
+          await feed?.whenSentIsApplied();
+          await this.#lookAtAll('hold', null, NEVER);
+        });
+        this.#request.note('expiry times are held back again');
+        return;
+      } catch {
+        // the feed shows what is wrong with the target
+        await delay(RETRY_MS, undefined, { ref: false });
+      }
+    }
+  }
+
+  /** Gives the target back as one that may be gone on with: the setting is as it was, held expiries stay. */
+  async release(): Promise<void> {
+    this.#released = true;
+    this.ttls?.forget();
+    await this.#endImport();
+  }
+
+  async #endImport(): Promise<void> {
+    if (!this.#importing) return;
+    await endImportMode(this.#request.session);
+    this.#importing = false;
+    // applications may wait for what comes next; a resume that does not find it puts it away once more
+    void this.#request.journal(false).catch(() => undefined);
+  }
+
+  /** @throws TargetError `cutover-timeout`, the signal's reason */
+  #within<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
+    const { answerLimitMs } = this.#request;
+    return within(work, {
+      timeoutMs: answerLimitMs,
+      untilMs: performance.now() + answerLimitMs,
+      signal,
+      missing: () => 'the target does not answer',
+    });
+  }
+
+  /** All keys that expire, database by database. Returns how many were changed. */
+  async #lookAtAll(direction: Direction, stayMs: number | null, signal: AbortSignal): Promise<number> {
+    const { session } = this.#request;
+    let changed = 0;
+    const { keyspace } = await this.#within(session.info('keyspace'), signal);
+    for (const { db, expires, expiringHashes } of keyspace) {
+      if (expires === 0 && expiringHashes === 0) continue;
+      for (let cursor = '0'; !signal.aborted; ) {
+        const [next, keys] = await this.#within(this.#scan(db, cursor), signal);
+        for (let from = 0; from < keys.length; from += PAGE_KEYS) {
+          const page = keys.slice(from, from + PAGE_KEYS);
+          if (expires > 0)
+            changed += await this.#within(this.#change('keys', db, page, direction, stayMs), signal);
+          if (expiringHashes > 0)
+            changed += await this.#within(this.#change('hashes', db, page, direction, stayMs), signal);
+        }
+        if (next === '0') break;
+        cursor = next;
+      }
+    }
+    return changed;
+  }
+
+  async #scan(db: number, cursor: string): Promise<[next: string, keys: Buffer[]]> {
+    const { session } = this.#request;
+    const [, reply] = await session.pipeline([
+      ['SELECT', db],
+      ['SCAN', cursor, 'COUNT', SCAN_COUNT],
+      ['SELECT', 0],
+    ]);
+    if (reply instanceof ReplyError) throw reply;
+    const [next, keys] = Array.isArray(reply) ? reply : [];
+    const own = (key: Buffer) => db === 0 && key.toString('latin1') === LEASE_KEY;
+    return [
+      String(next),
+      (Array.isArray(keys) ? keys : []).filter((key): key is Buffer => Buffer.isBuffer(key) && !own(key)),
+    ];
+  }
+
+  /** @param stayMs what is due so soon stays and is noted, see NEAR_MS; null: everything is changed */
+  async #change(
+    kind: 'keys' | 'hashes',
+    db: number,
+    keys: readonly Buffer[],
+    direction: Direction,
+    stayMs: number | null,
+  ): Promise<number> {
+    const { session, tally } = this.#request;
+    const script = kind === 'keys' ? KEYS_SCRIPT : FIELDS_SCRIPT;
+    const words = [SHIFT_MS, stayMs ?? NONE_STAYS, direction, this.#exactTimes ? 1 : 0];
+    const most = kind === 'keys' ? keys.length : MOST_FIELDS;
+    tally.begin(most);
+    let changed: BufferReply | undefined;
+    let left: BufferReply | undefined;
+    try {
+      const [, reply] = await session.pipeline([
+        ['SELECT', db],
+        ['EVAL', script, keys.length, ...keys, ...words],
+        ['SELECT', 0],
+      ]);
+      if (reply instanceof ReplyError) throw reply;
+      [changed, left] = Array.isArray(reply) ? reply : [];
+    } finally {
+      tally.lost(most);
+    }
+    tally.settle(Number(changed), true);
+    tally.settle(most - Number(changed), false);
+    for (const index of Array.isArray(left) ? left : []) {
+      const key = keys[Number(index) - 1];
+      if (key !== undefined) this.ttls?.note(kind, db, key);
+    }
+    return Number(changed);
+  }
+
+  #alone<Value>(work: () => Promise<Value>): Promise<Value> {
+    const done = this.#looking.then(work);
+    this.#looking = done.catch(() => undefined);
+    return done;
+  }
+}
+
+/** The target expires keys by itself from now on. */
+export async function endImportMode(session: ServerSession): Promise<void> {
+  await session.call('CONFIG', 'SET', IMPORT_MODE, 'no');
+}

@@ -1,0 +1,134 @@
+/**
+ * Keys that must not die on the target before the source has had its say. A target expires keys by its own clock; one
+ * whose TTL the source has renewed, or in which it goes on counting, may be gone there before the command that says so
+ * arrives (protocol.md 2.3). So every expiry is sent SHIFT_MS later than it is, as long as the target only follows;
+ * before applications write to it, migrate/expiry.ts gives all keys their true ones. Such an expiry is recognised by
+ * itself: no crash, no days between a quit and a resume, and no target that comes back with older data can make it
+ * pass for a true one.
+ *
+ * The writers ask what to send, one question for each expiry.
+ */
+import path from 'node:path';
+import { KeyLog } from './key-log.ts';
+
+/**
+ * About a thousand years; whole seconds, for EXAT. Field expiries of hashes may be as late as 2^46 ms (taken by Redis
+ * 7.4 and 8.2), those of keys later still. No round number: 9999999999 s is what applications take for "forever".
+ */
+export const SHIFT_MS = 31_415_926_536_000;
+
+type Holding =
+  /** Every expiry. */
+  | { readonly kind: 'all' }
+  /** Those that are due within `withinMs`, and their keys are noted: the others are being set right meanwhile. */
+  | { readonly kind: 'near'; readonly withinMs: number }
+  /** None: applications are about to write to the target, or do so. */
+  | { readonly kind: 'none' };
+
+export interface NotedPage {
+  /** `hashes`: it is their fields that expire. */
+  readonly kind: 'keys' | 'hashes';
+  readonly db: number;
+  readonly keys: readonly Buffer[];
+}
+
+export class HeldTtls {
+  readonly #dir: string;
+  readonly #now: () => number;
+  #lists = 0;
+  #noted: { readonly keys: KeyLog; readonly hashes: KeyLog };
+  #holding: Holding = { kind: 'all' };
+  /** True where SWAPDB or a script has moved keys about while they were being set right: all must be looked at again. */
+  moved = false;
+
+  /** @param dir for the lists of noted keys, as far as they do not fit into memory */
+  constructor(dir: string, now: () => number = Date.now) {
+    this.#dir = dir;
+    this.#now = now;
+    this.#noted = this.#emptyLists();
+  }
+
+  holdAll(): void {
+    this.#holding = { kind: 'all' };
+    this.forget();
+  }
+
+  holdNear(withinMs: number): void {
+    this.#holding = { kind: 'near', withinMs };
+  }
+
+  holdNone(): void {
+    this.#holding = { kind: 'none' };
+    this.forget();
+  }
+
+  /** What to send as the expiry of this key: `atMs`, or a later one. */
+  hold(db: number, key: Buffer, start: number, end: number, atMs: number): number {
+    return this.#held(this.#noted.keys, db, key, start, end, atMs);
+  }
+
+  /** The same for fields of a hash; `atMs`: the earliest of them. */
+  holdFields(db: number, key: Buffer, start: number, end: number, atMs: number): number {
+    return this.#held(this.#noted.hashes, db, key, start, end, atMs);
+  }
+
+  /** A key whose expiries stay held for the moment. */
+  note(kind: NotedPage['kind'], db: number, key: Buffer): void {
+    this.#noted[kind].add(db, key, 0, key.length);
+  }
+
+  /** A key that may have taken over the expiry of another (RENAME, COPY, MOVE). */
+  inherits(db: number, key: Buffer): void {
+    if (this.#holding.kind !== 'near') return;
+    this.note('keys', db, key);
+    this.note('hashes', db, key);
+  }
+
+  /** Keys that are not named are moved about (SWAPDB, a script). */
+  movesKeys(): void {
+    if (this.#holding.kind === 'near') this.moved = true;
+  }
+
+  /** How many keys are noted, each as often as it came. */
+  get noted(): number {
+    return this.#noted.keys.count + this.#noted.hashes.count;
+  }
+
+  /** Hands out the keys noted until now, at most `size` a page; a key that is noted from now on comes the next time. */
+  *take(size: number): Generator<NotedPage> {
+    const taken = this.#noted;
+    this.#noted = this.#emptyLists();
+    try {
+      for (const kind of ['keys', 'hashes'] as const) {
+        for (const page of taken[kind].pages(size)) yield { kind, ...page };
+      }
+    } finally {
+      taken.keys.clear();
+      taken.hashes.clear();
+    }
+  }
+
+  /** Nothing is noted any more: the keys were set right, or are held like all others. */
+  forget(): void {
+    this.moved = false;
+    this.#noted.keys.clear();
+    this.#noted.hashes.clear();
+  }
+
+  #held(noted: KeyLog, db: number, key: Buffer, start: number, end: number, atMs: number): number {
+    const holding = this.#holding;
+    if (atMs < 0 || holding.kind === 'none') return atMs;
+    if (holding.kind === 'near') {
+      if (atMs >= this.#now() + holding.withinMs) return atMs;
+      noted.add(db, key, start, end);
+    }
+    return atMs + SHIFT_MS;
+  }
+
+  #emptyLists(): { readonly keys: KeyLog; readonly hashes: KeyLog } {
+    const log = (kind: NotedPage['kind']) =>
+      new KeyLog(path.join(this.#dir, `expiring-${kind}-${this.#lists}`));
+    this.#lists++;
+    return { keys: log('keys'), hashes: log('hashes') };
+  }
+}

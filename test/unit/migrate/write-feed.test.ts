@@ -1,0 +1,177 @@
+/**
+ * The write feed between a real target and a link that is played here: which of the places that a target comes back
+ * with it goes on from, and which it asks the source about.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { CutoverError } from '../../../src/core/errors.ts';
+import { WriteFeed } from '../../../src/migrate/write-feed.ts';
+import { encodeCommand } from '../../../src/resp/encode.ts';
+import { Spool } from '../../../src/spool/spool.ts';
+import { capabilitiesOf } from '../../../src/target/write/capabilities.ts';
+import { CHECKPOINT_KEY, type Checkpoint, parseCheckpoint } from '../../../src/target/write/checkpoint.ts';
+import { WriteTally } from '../../../src/target/write/write-tally.ts';
+import { plain, testClient } from '../../helpers/client.ts';
+import { atEnd, testServer } from '../../helpers/server.ts';
+import { until } from '../../helpers/wait.ts';
+
+const RUN = 'ab12';
+const NEW = 'b'.repeat(40);
+/** No keys; no checksum. */
+const EMPTY_RDB = Buffer.concat([Buffer.from('REDIS0009\xff', 'latin1'), Buffer.alloc(8)]);
+
+interface Scene {
+  readonly feed: WriteFeed;
+  readonly redials: () => number;
+  /** What the stream has done to the target: the value of a counter. */
+  count(): Promise<number>;
+  /** Sends one more INCR of the source. */
+  incr(): void;
+  /** Ends the writer's connection; the target then shows this place, as another process where that is said. */
+  comeBackWith(change: Partial<Checkpoint>, sameProcess: boolean): Promise<void>;
+}
+
+async function scene(t: TestContext, replid: string): Promise<Scene> {
+  const target = await testServer(t);
+  const client = await testClient(t, target.port);
+  const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-feed-'));
+  atEnd(t, () => rmSync(dir, { recursive: true, force: true }));
+  const spool = new Spool({
+    dir: join(dir, 'spool'),
+    memoryBytes: 8 << 20,
+    limitBytes: Number.POSITIVE_INFINITY,
+  });
+  const ended = new AbortController();
+  let socket: Socket | null = null;
+  let sameProcess = true;
+  let redials = 0;
+  let loaded = false;
+  let failure: CutoverError | null = null;
+  const place = async (): Promise<Checkpoint | null> =>
+    parseCheckpoint(plain(await client.call('HGETALL', CHECKPOINT_KEY)));
+  const feed = new WriteFeed(
+    spool,
+    {
+      enter: async () => {
+        socket = connect(target.port, '127.0.0.1');
+        return { socket, checkpoint: await place(), sameProcess };
+      },
+    },
+    {
+      run: RUN,
+      capabilities: capabilitiesOf({ major: 7, minor: 0 }),
+      relativeTtls: false,
+      forwardPublish: false,
+      ttls: null,
+      partialResync: true,
+      begin: { kind: 'copy' },
+      leaveOut: null,
+      written: null,
+      markBatches: false,
+      tally: new WriteTally(),
+      silenceMs: 60_000,
+    },
+    {
+      copyBegins: async () => undefined,
+      prepareTarget: async () => {
+        const fields = { replid: '0'.repeat(40), offset: 0, db: 0, run: RUN, phase: 'snapshot' };
+        await client.call('HMSET', CHECKPOINT_KEY, ...Object.entries(fields).flat());
+      },
+      snapshotLoaded: () => {
+        loaded = true;
+      },
+      keepCopy: null,
+      waiting: () => undefined,
+      note: () => undefined,
+      divergence: () => undefined,
+      failed: (error) => {
+        failure = error;
+      },
+      redial: () => {
+        redials++;
+      },
+      acknowledge: () => undefined,
+    },
+    ended.signal,
+  );
+  atEnd(t, () => {
+    ended.abort();
+    feed.close();
+    spool.close();
+    assert.equal(failure, null);
+  });
+  await feed.fullResync({ replid, offset: 1_000 }, { kind: 'length', bytes: EMPTY_RDB.length });
+  feed.append(EMPTY_RDB);
+  await until(() => loaded);
+  const count = async (): Promise<number> => Number(plain(await client.call('GET', 'counter')));
+  return {
+    feed,
+    redials: () => redials,
+    count,
+    incr: () => feed.append(Buffer.from(encodeCommand(['INCR', 'counter']))),
+    comeBackWith: async (change, same) => {
+      sameProcess = same;
+      // as an older dataset would have it: the place and the data of before
+      await client.call(
+        'HMSET',
+        CHECKPOINT_KEY,
+        ...Object.entries({ run: RUN, ...change })
+          .flat()
+          .map(String),
+      );
+      socket?.destroy();
+      await until(() => !feed.connected);
+    },
+  };
+}
+
+async function counted(all: Scene, to: number): Promise<void> {
+  for (let n = await all.count(); n < to; n++) all.incr();
+  await until(async () => (await all.count()) === to, { what: `a counter of ${to}` });
+  await until(() => all.feed.pendingBytes === 0);
+}
+
+test('a place in the history that is followed: the stream goes on behind it', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  await all.comeBackWith({}, false);
+  await until(() => all.feed.connected);
+  await counted(all, 8);
+  assert.equal(all.redials(), 0);
+});
+
+test('a place under another name, though its number fits: the source is asked', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  const older = { replid: 'a'.repeat(40), offset: all.feed.appliedOffset() };
+  await all.comeBackWith(older, false);
+  await until(() => all.redials() > 0);
+  const asked = await all.feed.resumePosition();
+  assert.deepEqual([asked?.replid, asked?.offset], [older.replid, older.offset]);
+  assert.equal(all.feed.connected, false);
+});
+
+test('the history goes on under a new name: the place under its old one is still good', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  all.feed.continued('c'.repeat(40));
+  await all.comeBackWith({}, false);
+  await until(() => all.feed.connected);
+  await counted(all, 6);
+  assert.equal(all.redials(), 0);
+});
+
+test('a history without a name: good only on the process that the copy began with', async (t) => {
+  const all = await scene(t, '0'.repeat(40));
+  await counted(all, 5);
+  await all.comeBackWith({}, true);
+  await until(() => all.feed.connected);
+  await counted(all, 6);
+  await all.comeBackWith({}, false);
+  await until(() => all.redials() > 0);
+  assert.equal(all.feed.connected, false);
+});
