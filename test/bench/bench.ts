@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,parts]`: time until the target has everything,
+ * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,parts,wrapper]`: time until the target has everything,
  * both feeds beside native REPLICAOF on the same machine, alternating in one run; medians and ratios. Also the
  * machinery alone (CRC64, cutting of an RDB). `npm run bench -- --only cutover [--runs 20]`: how long writes stand still
  * at a cutover. Prints figures, judges nothing: timings never decide a test.
@@ -22,12 +22,13 @@ import { plain } from '../helpers/client.ts';
 import { until } from '../helpers/wait.ts';
 import { inSync } from '../integration/migration-scene.ts';
 import { asRound } from './round.ts';
+import { wrapper } from './wrapper.ts';
 
 const { values } = parseArgs({
   options: {
     scale: { type: 'string', default: '1' },
     runs: { type: 'string' },
-    only: { type: 'string', default: 'small,mixed,blob,live,parts' },
+    only: { type: 'string', default: 'small,mixed,blob,live,parts,wrapper' },
   },
 });
 const scale = Number(values.scale);
@@ -249,6 +250,7 @@ if (only.has('live')) {
   await live('write');
 }
 if (only.has('parts')) await parts();
+if (only.has('wrapper')) await wrapper(Math.round(1_000_000 * scale), runs, median);
 if (only.has('cutover')) {
   await cutover('attach');
   await cutover('write');

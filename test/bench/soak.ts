@@ -1,117 +1,90 @@
 /**
- * `npm run soak [-- --minutes 2 --behind 30 --only attach,write]`: four rounds, each feed with c, and with e and m.
- * `minutes` of traffic on the source, the cutover under it, `behind` seconds of traffic on the new master, the rollback
- * under that. Then both sides must be equal, and the counters must hold every write that was acknowledged, once. One
- * line per round; exit code 1 if one failed.
+ * `npm run soak [-- --minutes 10 --seed 1 --rounds 50 --feed attach]`: rounds of a migration under random faults, one line
+ * each, until the minutes or the rounds are over. Seeds are counted up from the first one; `--seed S --rounds 1` repeats
+ * the faults of one round. A round that failed keeps its folder. `-- --way-back [--minutes 2 --behind 30]`: four rounds
+ * there and back instead. Exit code 1 if a round failed.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { compareServers, digest } from '../../src/demo/compare.ts';
-import { startTraffic, type TrafficStats, WITNESS_KEY } from '../../src/demo/traffic.ts';
-import { RespConnection } from '../../src/resp/connection.ts';
-import { plain } from '../helpers/client.ts';
-import type { Cleanup } from '../helpers/server.ts';
-import { until } from '../helpers/wait.ts';
-import { inSync, type Scene } from '../integration/migration-scene.ts';
+import { planOf } from './fault-plan.ts';
+import { faultRound, type RoundResult } from './fault-round.ts';
 import { asRound } from './round.ts';
+import { thereAndBack } from './soak-way-back.ts';
+import type { Feed } from './witness.ts';
 
 const { values } = parseArgs({
   options: {
-    minutes: { type: 'string', default: '2' },
+    minutes: { type: 'string' },
+    seed: { type: 'string' },
+    rounds: { type: 'string' },
+    feed: { type: 'string' },
+    'way-back': { type: 'boolean', default: false },
     behind: { type: 'string', default: '30' },
-    only: { type: 'string', default: 'attach,write' },
   },
 });
-const beforeMs = Number(values.minutes) * 60_000;
-const behindMs = Number(values.behind) * 1000;
-const only = new Set(values.only.split(','));
+const feeds: readonly Feed[] =
+  values.feed === 'attach' || values.feed === 'write' ? [values.feed] : ['attach', 'write'];
 
-type FeedName = 'attach' | 'write';
-type Way = 'c' | 'e, m';
+// 'exit' ends the servers
+process.once('SIGINT', () => process.exit(130));
+process.once('SIGTERM', () => process.exit(143));
+if (values['way-back']) await waysBack();
+else await faultRounds();
+// a round that failed may have left a socket open; servers end with this process
+process.exit();
 
-async function round(t: Cleanup, feed: FeedName, way: Way): Promise<string> {
-  const scene = await inSync(t, { feed, cutover: 'ask', cutoverTimeoutMs: 30_000 });
-  const { source, target, onSource, migration } = scene;
-  const before = await startTraffic({ port: source.port });
-  t.after(async () => void (await before.stop()));
-  const moved = way === 'c' ? await byCutover(scene) : await byEnabling(t, scene);
-  const stats = [await before.stop()];
-  if (!migration.wayBackOpen) throw new Error(`no way back: ${migration.summary().notes.join('; ')}`);
-
-  const behind = await startTraffic({ port: target.port, seed: 2 });
-  t.after(async () => void (await behind.stop()));
-  await delay(behindMs);
-  await migration.rollBack();
-  stats.push(await behind.stop());
-
-  // the target follows the source (attach), or is at rest (write)
-  await until(async () => (await digest(source.port)) === (await digest(target.port)), {
-    timeoutMs: 60_000,
-    what: 'equal digests',
-  });
-  const { different, missing, extra, first } = await compareServers(source.port, target.port);
-  if (different + missing + extra > 0) throw new Error(`the sides differ: ${first ?? '?'}`);
-  await onSource.call('SELECT', 0);
-  assertCounted(WITNESS_KEY, Number(plain(await onSource.call('GET', WITNESS_KEY))), witnessed(stats));
-  assertCounted(MOVED_KEY, Number(plain(await onSource.call('GET', MOVED_KEY))), {
-    least: moved,
-    most: moved,
-  });
-  const writes = stats.reduce((sum, { acknowledged }) => sum + acknowledged, 0);
-  return `equal; ${writes} writes acknowledged, outage ${migration.summary().writeOutageMs} ms`;
-}
-
-async function byCutover({ migration }: Scene): Promise<number> {
-  await delay(beforeMs);
-  await settled(migration);
-  await migration.cutOver();
-  return 0;
-}
-
-const MOVED_KEY = 'soak:moved';
-const MOVED_PAUSE_MS = 2;
-
-/** Applications on both sides for half of the time: those that have moved write keys of their own. Returns how often. */
-async function byEnabling(t: Cleanup, { target, migration }: Scene): Promise<number> {
-  await delay(beforeMs / 2);
-  await settled(migration);
-  await migration.enableWrites();
-  const application = await RespConnection.connect(target.port);
-  t.after(() => application.close());
-  let writes = 0;
-  for (const end = Date.now() + beforeMs / 2; Date.now() < end; await delay(MOVED_PAUSE_MS)) {
-    writes = Number(plain(await application.call('INCR', MOVED_KEY)));
-  }
-  await migration.promote();
-  return writes;
-}
-
-/** On a busy machine the lag grows for a moment now and then. */
-async function settled(migration: Scene['migration']): Promise<void> {
-  await until(() => migration.phase === 'in-sync', { timeoutMs: 60_000, what: 'in sync' });
-}
-
-/** What the witness may be: every acknowledged batch once; of the unanswered ones nobody knows. */
-function witnessed(stats: readonly TrafficStats[]): { least: number; most: number } {
-  const least = stats.reduce((sum, { witness }) => sum + witness, 0);
-  return { least, most: least + stats.reduce((sum, { unanswered }) => sum + unanswered, 0) };
-}
-
-/** @throws Error where an acknowledged write is missing, or counted twice */
-function assertCounted(key: string, found: number, { least, most }: { least: number; most: number }): void {
-  if (found >= least && found <= most) return;
-  throw new Error(`${key} is ${found}; acknowledged: ${least}${most > least ? ` to ${most}` : ''}`);
-}
-
-for (const feed of ['attach', 'write'] as const) {
-  for (const way of only.has(feed) ? (['c', 'e, m'] as const) : []) {
+async function faultRounds(): Promise<void> {
+  const first = Number(values.seed ?? 1 + Math.floor(Math.random() * 1_000_000));
+  const rounds = Number(values.rounds ?? Number.POSITIVE_INFINITY);
+  const until =
+    Date.now() +
+    Number(values.minutes ?? (values.rounds === undefined ? 10 : Number.POSITIVE_INFINITY)) * 60_000;
+  const totals = { rounds: 0, failed: [] as string[], faults: new Map<string, number>(), acknowledged: 0 };
+  for (let seed = first; seed < first + rounds && Date.now() < until; seed++) {
+    // both feeds in turn, and the same one for the same seed
+    const feed = feeds[seed % feeds.length] ?? 'write';
+    const began = Date.now();
+    totals.rounds++;
     try {
-      console.log(`${feed}  ${way}: ${await asRound((t) => round(t, feed, way))}`);
+      const result = await asRound((t) => faultRound(t, planOf(seed, feed)));
+      for (const [name, times] of result.faults)
+        totals.faults.set(name, (totals.faults.get(name) ?? 0) + times);
+      totals.acknowledged += result.acknowledged;
+      console.log(
+        `seed ${seed}  ${feed}  equal  ${said(result)}; ${Math.round((Date.now() - began) / 1000)} s`,
+      );
     } catch (error) {
+      totals.failed.push(`${seed} (${feed})`);
       process.exitCode = 1;
-      console.log(`${feed}  ${way}: FAILED: ${error instanceof Error ? error.message : String(error)}`);
+      console.log(`seed ${seed}  ${feed}  FAILED  ${error instanceof Error ? error.message : String(error)}`);
+      console.log(`  again: npm run soak -- --seed ${seed} --rounds 1 --feed ${feed}`);
+    }
+  }
+  console.log(
+    `${totals.rounds} rounds from seed ${first}, ${totals.failed.length} failed ${totals.failed.join(', ')}`,
+  );
+  console.log(`${totals.acknowledged} writes acknowledged; survived: ${counted(totals.faults)}`);
+}
+
+function said({ faults, fullCopies, refusals, acknowledged, digest }: RoundResult): string {
+  const left = refusals.length > 0 ? `; left to the operator: ${refusals.join(', ')}` : '';
+  return `${digest.slice(0, 10)}; ${counted(faults)}; full copies: ${fullCopies}${left}; ${acknowledged} writes`;
+}
+
+function counted(faults: ReadonlyMap<string, number>): string {
+  const sorted = [...faults].sort(([one], [other]) => one.localeCompare(other));
+  return sorted.map(([name, times]) => `${times} ${name}`).join(', ') || 'no fault';
+}
+
+async function waysBack(): Promise<void> {
+  const times = { beforeMs: Number(values.minutes ?? '2') * 60_000, behindMs: Number(values.behind) * 1000 };
+  for (const feed of feeds) {
+    for (const way of ['c', 'e, m'] as const) {
+      try {
+        console.log(`${feed}  ${way}: ${await asRound((t) => thereAndBack(t, feed, way, times))}`);
+      } catch (error) {
+        process.exitCode = 1;
+        console.log(`${feed}  ${way}: FAILED: ${error instanceof Error ? error.message : String(error)}`);
+      }
     }
   }
 }
-// a round that failed may have left a socket open; servers end with this process
-process.exit();

@@ -15,8 +15,11 @@ export interface Fault {
   /** The fault happens when exactly this many further bytes have passed in `direction`. */
   readonly direction: Direction;
   readonly bytes: number;
-  /** FIN to both sides; RST to both; or nothing passes any more, in any direction, and both stay open. */
-  readonly how: 'close' | 'reset' | 'stall';
+  /**
+   * FIN to both sides; RST to both; nothing passes any more, in any direction, and both stay open; or nothing at all:
+   * the test is told that the place was passed, and does something elsewhere.
+   */
+  readonly how: 'close' | 'reset' | 'stall' | 'pass';
 }
 
 export interface FaultProxy {
@@ -25,10 +28,18 @@ export interface FaultProxy {
   readonly uri: string;
   /** Queues a fault; resolves when it has happened. */
   fault(fault: Fault): Promise<void>;
+  /** Forgets the faults that have not happened. */
+  clear(): void;
   /** Breaks all connections that are open now. */
   cutAll(how: 'close' | 'reset'): void;
   /** While true new connections are closed at once. */
   refuse(refuse: boolean): void;
+  /** While true nothing passes, not even the end of a connection; what comes waits, and goes on in its order. */
+  hold(hold: boolean): void;
+  /** From now on bytes go on in pieces of this size; null: as they come. */
+  slice(pieceBytes: number | null): void;
+  /** Connections to come lead to another port; open ones stay where they are. */
+  toServer(port: number): void;
   /** Connections accepted so far, refused ones included. */
   connections(): number;
 }
@@ -51,6 +62,8 @@ export async function faultProxy(
   const { at = { host: '127.0.0.1', port: 0 }, toHost = '127.0.0.1' } = options;
   const queue: Queued[] = [];
   const open = new Set<Passage>();
+  const flow = new Flow(options.pieceBytes ?? null);
+  let serverPort = toPort;
   let accepted = 0;
   let refusing = false;
   // half-open: the FIN of one side must not end the other before the proxy passes it on
@@ -60,8 +73,8 @@ export async function faultProxy(
       client.on('error', () => {}).destroy();
       return;
     }
-    const upstream = connect({ port: toPort, host: toHost, noDelay: true, allowHalfOpen: true });
-    const passage = new Passage(client, upstream, queue, options.pieceBytes ?? Number.POSITIVE_INFINITY);
+    const upstream = connect({ port: serverPort, host: toHost, noDelay: true, allowHalfOpen: true });
+    const passage = new Passage(client, upstream, queue, flow);
     open.add(passage);
     for (const socket of [client, upstream]) {
       socket.on('close', () => {
@@ -76,6 +89,7 @@ export async function faultProxy(
     for (const passage of [...open]) passage.end(how);
   };
   atEnd(t, async () => {
+    flow.hold(false);
     cutAll('reset');
     await new Promise((resolve) => server.close(resolve));
   });
@@ -83,9 +97,17 @@ export async function faultProxy(
     port,
     uri: `redis://${at.host}:${port}`,
     fault: (fault) => new Promise((resolve) => queue.push({ fault, happened: resolve })),
+    clear: () => void queue.splice(0),
     cutAll,
     refuse: (refuse) => {
       refusing = refuse;
+    },
+    hold: (hold) => flow.hold(hold),
+    slice: (pieceBytes) => {
+      flow.pieceBytes = pieceBytes ?? Number.POSITIVE_INFINITY;
+    },
+    toServer: (other) => {
+      serverPort = other;
     },
     connections: () => accepted,
   };
@@ -96,11 +118,38 @@ interface Queued {
   readonly happened: () => void;
 }
 
+/** How bytes pass through all connections of a proxy. */
+class Flow {
+  pieceBytes: number;
+  #held: Promise<void> | null = null;
+  #release: () => void = () => {};
+
+  constructor(pieceBytes: number | null) {
+    this.pieceBytes = pieceBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  hold(hold: boolean): void {
+    if (!hold) {
+      this.#held = null;
+      this.#release();
+    } else if (this.#held === null) {
+      this.#held = new Promise((resolve) => {
+        this.#release = resolve;
+      });
+    }
+  }
+
+  /** Resolves when nothing is held. */
+  async open(): Promise<void> {
+    while (this.#held !== null) await this.#held;
+  }
+}
+
 /** One connection of the tool and its counterpart to the server. */
 class Passage {
   readonly #sockets: Readonly<Record<Direction, Socket>>;
   readonly #queue: Queued[];
-  readonly #pieceBytes: number;
+  readonly #flow: Flow;
   /** Per queued fault: how many of its texts have passed here. */
   readonly #progress = new Map<Queued, number>();
   /** The last bytes that passed, for texts that two chunks share. */
@@ -109,10 +158,10 @@ class Passage {
   #stalled = false;
   #over = false;
 
-  constructor(client: Socket, upstream: Socket, queue: Queued[], pieceBytes: number) {
+  constructor(client: Socket, upstream: Socket, queue: Queued[], flow: Flow) {
     this.#sockets = { 'to-server': upstream, 'to-client': client };
     this.#queue = queue;
-    this.#pieceBytes = pieceBytes;
+    this.#flow = flow;
     this.#pass(client, upstream, 'to-server');
     this.#pass(upstream, client, 'to-client');
   }
@@ -131,22 +180,23 @@ class Passage {
       from.pause();
       void this.#forward(to, direction, chunk).then(() => from.resume());
     });
-    from.on('end', () => {
-      if (!this.#stalled) to.end();
-    });
-    from.on('error', () => {
-      if (!this.#stalled) this.end('reset');
-    });
-    from.on('close', () => {
-      if (!this.#stalled) this.end('close');
-    });
+    const passOn = async (end: () => void): Promise<void> => {
+      await this.#flow.open();
+      if (!this.#stalled) end();
+    };
+    from.on('end', () => void passOn(() => to.end()));
+    from.on('error', () => void passOn(() => this.end('reset')));
+    from.on('close', () => void passOn(() => this.end('close')));
   }
 
   async #forward(to: Socket, direction: Direction, chunk: Buffer): Promise<void> {
     let at = 0;
-    while (at < chunk.length && !this.#over && !this.#stalled) {
-      const bounds = this.#nextStop(direction, chunk, at);
-      const end = Math.min(bounds, at + this.#pieceBytes, chunk.length);
+    for (;;) {
+      await this.#flow.open();
+      if (at >= chunk.length || this.#over || this.#stalled) return;
+      const { pieceBytes } = this.#flow;
+      const bounds = this.#nextStop(direction, chunk, at, pieceBytes);
+      const end = Math.min(bounds, at + pieceBytes, chunk.length);
       if (end > at) {
         const piece = chunk.subarray(at, end);
         // the callback comes when the kernel has it, or the socket is gone
@@ -159,12 +209,12 @@ class Passage {
   }
 
   /** Position in the chunk behind which something may happen: a text has passed, or the fault is due. */
-  #nextStop(direction: Direction, chunk: Buffer, at: number): number {
+  #nextStop(direction: Direction, chunk: Buffer, at: number, pieceBytes: number): number {
     const armed = this.#armed;
     if (armed !== null) {
       if (armed.queued.fault.direction !== direction) return chunk.length;
       const stop = Math.min(at + armed.left, chunk.length);
-      armed.left -= Math.min(stop, at + this.#pieceBytes) - at;
+      armed.left -= Math.min(stop, at + pieceBytes) - at;
       return stop;
     }
     // byte by byte through the texts is slow; only where one of them ends it must be known exactly
@@ -206,7 +256,7 @@ class Passage {
   #happen({ fault, happened }: Queued): void {
     this.#armed = null;
     if (fault.how === 'stall') this.#stalled = true;
-    else this.end(fault.how);
+    else if (fault.how !== 'pass') this.end(fault.how);
     happened();
   }
 }
