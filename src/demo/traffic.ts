@@ -126,8 +126,8 @@ interface Batch {
 }
 
 /**
- * A witness first, then single writes and transactions in turn. Every batch selects its own database, so that
- * one batch does not depend on what became of the one before.
+ * Single writes and transactions in turn, and a witness among them. It goes on in whatever database the batch before
+ * has left, so that the stream of the server is cut in all of them, with no SELECT behind the cut.
  */
 function makeBatch(writes: number, write: Writes): Batch {
   const batch: Batch = { commands: [], meanings: [], writes: 0 };
@@ -136,9 +136,15 @@ function makeBatch(writes: number, write: Writes): Batch {
     batch.meanings.push(meaning);
     if (meaning === 'write' || meaning === 'witness' || meaning === 'queued') batch.writes += 1;
   };
-  add(['SELECT', 0], 'control');
-  add(['INCR', WITNESS_KEY], 'witness');
-  while (batch.writes < writes) {
+  const witnessAt = write.random.below(writes);
+  let witnessed = false;
+  while (batch.writes < writes || !witnessed) {
+    if (!witnessed && batch.writes >= witnessAt) {
+      witnessed = true;
+      add(['SELECT', 0], 'control');
+      add(['INCR', WITNESS_KEY], 'witness');
+      continue;
+    }
     switch (write.random.below(6)) {
       case 0:
         add(['SELECT', write.database()], 'control');

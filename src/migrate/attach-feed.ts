@@ -20,6 +20,7 @@ import {
 import { parseOffset, type ReplicationPosition } from '../core/position.ts';
 import { RdbReader } from '../rdb/reader.ts';
 import { IGNORING_SINK, type RdbSink } from '../rdb/sink.ts';
+import { frame, scanCommand } from '../resp/command-frame.ts';
 import { StreamScanner } from '../resp/stream-scanner.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -32,6 +33,8 @@ import { type StreamTail, TailKeeper } from './stream-tail.ts';
 
 /** Bytes of the payload that are looked at before the event loop gets its turn. */
 const TURN_BYTES = 4 << 20;
+/** Of the stream, to find out which command comes first. */
+const PEEK_BYTES = 64 * 1024;
 /** So many times a kept copy is handed out: a target that never comes to its end may find it damaged. */
 const MOST_HANDOUTS = 5;
 
@@ -54,16 +57,21 @@ type Stage =
       readonly scanner: StreamScanner;
     }
   /** A resumed run: the target has the copy and waits at this place. */
-  | { readonly kind: 'back'; readonly at: ReplicationPosition };
+  | { readonly kind: 'back'; readonly at: ReplicationPosition; readonly db: number };
 
 /** Where the feed begins. */
 export type AttachBeginning =
   /** With a full copy. */
   | { readonly kind: 'copy' }
-  /** A resumed run: behind what the target has already. */
-  | { readonly kind: 'back'; readonly at: ReplicationPosition }
+  /** A resumed run: behind what the target has already; `db`: selected in the stream there, -1: not known. */
+  | { readonly kind: 'back'; readonly at: ReplicationPosition; readonly db: number }
   /** A resumed run: the copy is in the spool, and the target may have come to the end of it. */
   | { readonly kind: 'kept'; readonly copy: CompleteCopy };
+
+export interface AttachListener extends FeedListener {
+  /** The source is to say in its stream which database is selected; asked again as long as it has not. */
+  nudge(): void;
+}
 
 /** Asks the target itself; implemented by AttachHold. */
 export interface AttachedTarget {
@@ -80,7 +88,7 @@ export class AttachFeed implements Feed, ReplicaListener {
   readonly divergences = 0;
   readonly #spool: Spool;
   readonly #target: AttachedTarget;
-  readonly #listener: FeedListener;
+  readonly #listener: AttachListener;
   readonly #signal: AbortSignal;
   readonly #tail: TailKeeper;
   #server: ReplicaServer | null = null;
@@ -88,6 +96,8 @@ export class AttachFeed implements Feed, ReplicaListener {
   #replid = '';
   /** Earlier names of the history, and up to which offset they are good. */
   #formerIds = new Map<string, number>();
+  /** Histories that the target began when it was a master for a moment: as formerIds. */
+  #ownIds = new Map<string, number>();
   readonly #applied = new AppliedOffset();
   #appliedPosition = 0;
   #closedBy: CutoverError | null = null;
@@ -108,7 +118,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     spool: Spool,
     target: AttachedTarget,
     begin: AttachBeginning,
-    listener: FeedListener,
+    listener: AttachListener,
     signal: AbortSignal,
   ) {
     this.#spool = spool;
@@ -158,10 +168,11 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   /**
    * The target was made a master for a moment, at `offset`, and has a history of its own since, `replid`: as long as
-   * nobody wrote to it, it is where it was.
+   * nobody wrote to it, it is where it was. But it does not know any more which database the stream had selected: it
+   * goes on in database 0 (replicationCacheMasterUsingMyself(), 4.0 and later; run on 5.0 to 9.1).
    */
   takeForOurs(replid: string, offset: number): void {
-    this.#formerIds.set(replid, offset);
+    this.#ownIds.set(replid, offset);
   }
 
   // ---- what others may ask -------------------------------------------------------------------------------
@@ -261,6 +272,40 @@ export class AttachFeed implements Feed, ReplicaListener {
   /** False in a resumed run until the source selects a database: behind +CONTINUE it does not say which one is. */
   get databaseKnown(): boolean {
     return this.#stage.kind === 'stream' && this.#stage.scanner.boundary.db >= 0;
+  }
+
+  /**
+   * As stopAtBoundary(), at a place where database 0 is selected: there a target can be made a master for a while, see
+   * takeForOurs(). The source is asked to select it.
+   */
+  async stopInZero(signal: AbortSignal): Promise<StopPlace> {
+    let place = await this.stopAtBoundary(signal);
+    for (let nudged = false; place.db !== 0; nudged = true) {
+      if (!nudged) this.#listener.nudge();
+      await delay(2);
+      signal.throwIfAborted();
+      if (this.#closedBy !== null) throw this.#closedBy;
+      place = this.#nextInZero(place) ?? place;
+    }
+    return place;
+  }
+
+  /** The next boundary behind `place` at which database 0 is selected: handed out up to there; null: not come yet. */
+  #nextInZero(place: StopPlace): StopPlace | null {
+    const stage = this.#stage;
+    if (stage.kind !== 'stream') return null;
+    const scanner = new StreamScanner({ position: this.positionOf(place.offset), db: place.db });
+    const { end } = this.#spool;
+    while (scanner.position < end) {
+      const { position } = scanner.boundary;
+      this.#scan(scanner, end, position + 1);
+      const { boundary } = scanner;
+      if (boundary.position === position) return null;
+      if (boundary.db !== 0) continue;
+      this.#server?.holdAt(boundary.position);
+      return { replid: this.#replid, offset: this.#offsetAt(stage, boundary.position), db: 0 };
+    }
+    return null;
   }
 
   /** Undoes stopAtBoundary(). */
@@ -373,7 +418,7 @@ export class AttachFeed implements Feed, ReplicaListener {
         kind: 'stream',
         streamStart: 0,
         startOffset: stage.at.offset,
-        scanner: new StreamScanner({ position: 0, db: -1 }),
+        scanner: new StreamScanner({ position: 0, db: stage.db }),
       };
     }
     if (replid !== null && replid !== this.#replid) this.#rename(replid);
@@ -395,7 +440,7 @@ export class AttachFeed implements Feed, ReplicaListener {
         return { kind: 'wait' };
       case 'payload': {
         const { framing, position, streamStart } = stage;
-        const known = streamStart !== null && this.#isOurs(request.replid, request.offset - 1);
+        const known = streamStart !== null && this.#isFollowed(request);
         const reached = (streamStart ?? 0) + request.offset - 1 - position.offset;
         // it has come to the end of the copy without our hearing of it
         if (known && reached >= streamStart) {
@@ -413,11 +458,16 @@ export class AttachFeed implements Feed, ReplicaListener {
       case 'stream': {
         // what is asked for is the first byte that is wanted
         const position = stage.streamStart + (request.offset - 1 - stage.startOffset);
-        const known = this.#isOurs(request.replid, request.offset - 1);
-        if (known && position >= this.#spool.start && position <= this.#spool.end) {
-          return { kind: 'continue', replid: this.#replid, position };
+        const own = isUpTo(this.#ownIds, request);
+        const known = own || this.#isFollowed(request);
+        if (!known || position < this.#spool.start || position > this.#spool.end) {
+          this.#copyLost('the target has lost its copy');
+          return { kind: 'wait' };
         }
-        this.#copyLost('the target has lost its copy');
+        const inZero = own ? this.#goesOnInZero(stage, position) : 'yes';
+        if (inZero === 'yes') return { kind: 'continue', replid: this.#replid, position };
+        if (inZero === 'no') this.#copyLost('the target no longer knows the database of the stream');
+        else this.#listener.nudge();
         return { kind: 'wait' };
       }
       default:
@@ -545,10 +595,23 @@ export class AttachFeed implements Feed, ReplicaListener {
       this.#server?.holdAt(stage.streamStart === null ? this.#read : null);
   }
 
-  #isOurs(replid: string, offset: number): boolean {
-    if (replid === this.#replid) return true;
-    const until = this.#formerIds.get(replid);
-    return until !== undefined && offset <= until;
+  #isFollowed(request: { readonly replid: string; readonly offset: number }): boolean {
+    return request.replid === this.#replid || isUpTo(this.#formerIds, request);
+  }
+
+  /** Whether a target that begins at `position` in database 0 does the right thing; `unseen`: nothing came behind it. */
+  #goesOnInZero(stage: Stage & { kind: 'stream' }, position: number): 'yes' | 'no' | 'unseen' {
+    if (stage.scanner.position <= position) {
+      const scanner = stage.scanner.copy();
+      this.#scan(scanner, position);
+      if (scanner.boundary.position === position && scanner.boundary.db === 0) return 'yes';
+    }
+    const available = this.#spool.end - position;
+    if (available === 0) return 'unseen';
+    // a command that is not complete says nothing yet; one so long is none that selects
+    const first = firstThatMatters(this.#spool.view(position, Math.min(available, PEEK_BYTES)));
+    if (first === null) return available < PEEK_BYTES ? 'unseen' : 'no';
+    return first === 'select' ? 'yes' : 'no';
   }
 
   /** The source's history goes on under another name: the target learns it by asking again. */
@@ -637,4 +700,28 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#end(error);
     this.#listener.failed(error);
   }
+}
+
+/** Whether one of these histories is asked for, at a place up to which it is good. */
+function isUpTo(
+  histories: ReadonlyMap<string, number>,
+  request: { readonly replid: string; readonly offset: number },
+): boolean {
+  const until = histories.get(request.replid);
+  return until !== undefined && request.offset - 1 <= until;
+}
+
+/** Commands that do the same in every database. */
+const ANYWHERE = new Set(['ping', 'replconf', 'publish', 'spublish']);
+
+/** Name, in lower case, of the first command for which the selected database matters; null: none is complete. */
+function firstThatMatters(view: Buffer): string | null {
+  for (let pos = 0; pos < view.length; ) {
+    const next = scanCommand(view, pos, view.length, 0);
+    if (next < 0) return null;
+    const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
+    if (frame.argumentCount > 0 && !ANYWHERE.has(name)) return name;
+    pos = next;
+  }
+  return null;
 }

@@ -11,6 +11,7 @@ import { type PairSpec, Secret } from '../core/endpoint.ts';
 import { PreflightError, TargetError, toCutoverError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
+import type { StopPlace } from './attach-feed.ts';
 import type { PairFacts } from './preflight.ts';
 import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
 import type { RunFolder } from './run-folder.ts';
@@ -138,8 +139,11 @@ export class AttachHold {
     throw takenBySomebodyElse(this.#request.target.where, master);
   }
 
-  /** Gives the target back: a master by itself, its settings as they were. May be called again. */
-  async release(): Promise<void> {
+  /**
+   * Gives the target back: a master by itself, its settings as they were. May be called again.
+   * @param place where it was stopped in the stream before; null: it was not, and nobody knows where it is
+   */
+  async release(place: StopPlace | null = null): Promise<void> {
     if (this.#released || this.#address === null) return;
     this.#released = true;
     const { target, facts, folder, pair } = this.#request;
@@ -150,7 +154,7 @@ export class AttachHold {
       await onceLoaded(() => makeMaster(target, facts.target));
     }
     await writeSettings(target, this.#former);
-    await folder.append({ kind: 'attach-released', pair: pair.name, data: null }, 'durable');
+    await folder.append({ kind: 'attach-released', pair: pair.name, data: place }, 'durable');
   }
 }
 

@@ -11,9 +11,8 @@ import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
 import type { Spool } from '../spool/spool.ts';
 import { ReplicaServer } from '../target/attach/replica-server.ts';
-import { type AttachBeginning, AttachFeed } from './attach-feed.ts';
+import { type AttachBeginning, AttachFeed, type AttachListener } from './attach-feed.ts';
 import { AttachHold } from './attach-hold.ts';
-import type { FeedListener } from './feed.ts';
 import type { CompleteCopy } from './kept-copy.ts';
 import type { PairFacts } from './preflight.ts';
 import type { RunFolder } from './run-folder.ts';
@@ -21,6 +20,7 @@ import type { Setting } from './settings.ts';
 
 /** Replicas try each second; a firewall that drops packets shows by silence. */
 const REACH_LIMIT_MS = 10_000;
+const REGAIN_EVERY_MS = 1000;
 
 export interface AttachRequest {
   readonly pair: PairSpec;
@@ -29,11 +29,16 @@ export interface AttachRequest {
   readonly target: ServerSession;
   readonly listen: ListenOptions;
   readonly spool: Spool;
-  readonly listener: FeedListener;
+  readonly listener: AttachListener;
   readonly signal: AbortSignal;
   readonly former: readonly Setting[];
   /** What the target has already; `ownReplid`: under a history of its own. null: a copy is due. */
-  readonly has: { readonly from: ReplicationPosition; readonly ownReplid: string | null } | null;
+  readonly has: {
+    readonly from: ReplicationPosition;
+    /** Selected in the stream there; -1: not known. */
+    readonly db: number;
+    readonly ownReplid: string | null;
+  } | null;
   /** A copy that lies in the spool, and that the target may have come to the end of; null: none. */
   readonly kept: CompleteCopy | null;
   /** True where the target's keys go first: a copy loads at once only into an empty server. */
@@ -77,6 +82,9 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
     const reached = feed.whenReached(REACH_LIMIT_MS);
     const address = { host: advertised(listen, target), port: server.port };
     await hold.take(address);
+    // a target that restarts meanwhile has forgotten us
+    const again = setInterval(() => void hold.regain().catch(() => undefined), REGAIN_EVERY_MS);
+    void reached.finally(() => clearInterval(again));
     if (await reached) {
       if (request.flush) await hold.empty();
       return { hold, feed };
@@ -100,7 +108,7 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
 
 function beginning({ kept, has }: AttachRequest): AttachBeginning {
   if (kept !== null) return { kind: 'kept', copy: kept };
-  return has === null ? { kind: 'copy' } : { kind: 'back', at: has.from };
+  return has === null ? { kind: 'copy' } : { kind: 'back', at: has.from, db: has.db };
 }
 
 /** What the target is told to dial. */

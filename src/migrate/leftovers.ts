@@ -23,6 +23,8 @@ export interface Leftovers {
   readonly feed: 'attach' | 'write' | null;
   /** Settings of an attached target that may be changed, with the values of before; null: put back, or never changed. */
   readonly attached: readonly Setting[] | null;
+  /** Where in the stream an attached target was when it was given back; null: not known, or it was not. */
+  readonly releasedAt: StopPlace | null;
   /** Where an attached target was told to find us, the last time; null: never. */
   readonly attachedAt: AttachAddress | null;
   /** Where **e** has made, or was about to make, an attached target a master. */
@@ -49,6 +51,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let runUser = false;
   let feed: Leftovers['feed'] = null;
   let attached: Leftovers['attached'] = null;
+  let releasedAt: Leftovers['releasedAt'] = null;
   let attachedAt: Leftovers['attachedAt'] = null;
   let handover: Leftovers['handover'] = null;
   let swap: Leftovers['swap'] = null;
@@ -77,9 +80,11 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
         break;
       case 'attach':
         attached = settingsFromJournal(entry.data);
+        releasedAt = null;
         break;
       case 'attach-released':
         attached = null;
+        releasedAt = entry.data as StopPlace | null;
         break;
       case 'handover':
         handover = entry.data as StopPlace | null;
@@ -135,6 +140,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     runUser,
     feed,
     attached,
+    releasedAt,
     attachedAt,
     handover,
     swap,

@@ -82,7 +82,8 @@ const SAMPLE_LIMIT_MS = 5_000;
 const SAME_NOTE_MS = 30_000;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
-/** For expiry times to be set right when a run is quit. */
+const NUDGE_EVERY_MS = 1000;
+/** For what is done about a target that is left unpromoted. */
 const LEAVE_LIMIT_MS = 5_000;
 /** Expiries that are due so soon after a quit stay held back. */
 const LEFT_HELD_MS = 10 * 60_000;
@@ -288,6 +289,7 @@ export class Migration {
       listener: this.#listener({
         // as our replica it is emptied by the copy itself
         prepareTarget: async () => undefined,
+        nudge: () => this.#nudge(),
       }),
       signal: this.#abort.signal,
       former: left?.attached ?? [],
@@ -938,7 +940,7 @@ export class Migration {
 
   // ---- how it is kept going ------------------------------------------------------------------------------
 
-  #listener(own: Pick<FeedListener, 'prepareTarget'>): FeedListener {
+  #listener<Own extends Pick<FeedListener, 'prepareTarget'>>(own: Own): FeedListener & Own {
     return {
       ...own,
       copyBegins: (position) => this.#copyBegins(position),
@@ -1205,6 +1207,7 @@ export class Migration {
     for (const timer of this.#timers) clearInterval(timer);
     this.#emit({ event: 'progress', ...this.snapshot() });
     if (how === 'stopped') await this.#leaveExpiryTimes();
+    const place = how === 'stopped' ? await this.#stopAttached() : null;
     this.#abort.abort();
     await this.#following;
     this.#feed?.close();
@@ -1215,7 +1218,7 @@ export class Migration {
         this.#keys?.keys.remove();
       } else this.#keys?.keys.close();
       // our user goes on following the target on a way back of ours
-      if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack();
+      if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack(place);
     } catch (error) {
       this.#notGivenBack(toCutoverError(error));
     }
@@ -1247,6 +1250,29 @@ export class Migration {
     await Promise.race([work(), delay(LEAVE_LIMIT_MS, undefined, { ref: false })]).catch(() => undefined);
   }
 
+  /** A target that is given back at such a place can be gone on with by resume; null: it was not brought to one. */
+  async #stopAttached(): Promise<StopPlace | null> {
+    const feed = this.#attached?.feed;
+    if (feed === undefined || !this.#bothConnected || this.#phase === 'snapshot') return null;
+    const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
+    const stop = async (): Promise<StopPlace> => {
+      const place = await feed.stopInZero(signal);
+      await feed.whenApplied(place.offset);
+      return place;
+    };
+    return Promise.race([stop(), delay(LEAVE_LIMIT_MS, null, { ref: false })]).catch(() => null);
+  }
+
+  /** Not in a cutover: while writes are held back it would wait, and all our other questions behind it. */
+  #nudge(): void {
+    const now = performance.now();
+    if (this.#cutover !== null || now - this.#nudgedAt < NUDGE_EVERY_MS) return;
+    this.#nudgedAt = now;
+    nudgeDatabase(this.#checked.source).catch(() => undefined);
+  }
+
+  #nudgedAt = Number.NEGATIVE_INFINITY;
+
   /** What is kept of a copy stays only where resume can go on with it. */
   async #closeSpool(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
     const spool = this.#spool;
@@ -1262,8 +1288,8 @@ export class Migration {
   }
 
   /** Undoes what was changed on the target for the run. May be called again. */
-  async #giveTargetBack(): Promise<void> {
-    await this.#attached?.hold.release();
+  async #giveTargetBack(place: StopPlace | null = null): Promise<void> {
+    await this.#attached?.hold.release(place);
     await this.#written?.expiry.release();
     this.#notes.push(...((await this.#written?.hold.release()) ?? []));
   }

@@ -11,8 +11,16 @@ import type { ReplicationState } from './roles.ts';
 export type AttachedResume =
   /** Nothing of use is on the target. */
   | { readonly kind: 'copy' }
-  /** The target has the copy, up to here; `ownReplid`: the history that it began when it was given back. */
-  | { readonly kind: 'go-on'; readonly from: ReplicationPosition; readonly ownReplid: string | null }
+  /**
+   * The target has the copy, up to here; `db`: selected in the stream there, -1: not known; `ownReplid`: the history that
+   * it began when it was given back.
+   */
+  | {
+      readonly kind: 'go-on';
+      readonly from: ReplicationPosition;
+      readonly db: number;
+      readonly ownReplid: string | null;
+    }
   /** It was made a master by **e**: it is fed by `write` from here on. */
   | { readonly kind: 'written'; readonly place: StopPlace }
   /** It was made a master by the cutover, which is through but for what is left to do on the source. */
@@ -25,7 +33,7 @@ export type AttachedResume =
  * `two-masters` (exit 7) where a cutover was under way, and nothing tells whether it had come to the target
  */
 export function judgeAttached(
-  left: Pick<Leftovers, 'swap' | 'handover'>,
+  left: Pick<Leftovers, 'swap' | 'handover' | 'releasedAt'>,
   source: ReplicationState,
   target: ReplicationState,
   targetKeys: number,
@@ -35,7 +43,8 @@ export function judgeAttached(
       target.replid === source.replid ||
       (target.replid === source.former?.replid && target.offset <= source.former.endOffset);
     if (!sameHistory) return { kind: 'copy' };
-    return { kind: 'go-on', from: { replid: target.replid, offset: target.offset }, ownReplid: null };
+    const { replid, offset } = target;
+    return { kind: 'go-on', from: { replid, offset }, db: -1, ownReplid: null };
   }
   const { former } = target;
   const { handover } = left;
@@ -56,7 +65,8 @@ export function judgeAttached(
   }
   if (fromSource && former !== null && target.offset === former.endOffset) {
     const { replid, endOffset } = former;
-    return { kind: 'go-on', from: { replid, offset: endOffset }, ownReplid: target.replid };
+    const db = left.releasedAt?.offset === endOffset ? left.releasedAt.db : -1;
+    return { kind: 'go-on', from: { replid, offset: endOffset }, db, ownReplid: target.replid };
   }
   if (targetKeys === 0) return { kind: 'copy' };
   if (left.swap !== null) {

@@ -4,8 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type AttachBeginning, AttachFeed } from '../../../src/migrate/attach-feed.ts';
-import type { FeedListener } from '../../../src/migrate/feed.ts';
+import { type AttachBeginning, AttachFeed, type AttachListener } from '../../../src/migrate/attach-feed.ts';
 import type { KeptCopy } from '../../../src/migrate/kept-copy.ts';
 import { Spool } from '../../../src/spool/spool.ts';
 
@@ -33,10 +32,11 @@ function feedOf(
   begin: AttachBeginning,
   keeps: boolean,
   spool = spoolOf(t),
-): { feed: AttachFeed; spool: Spool; lost: string[]; kept: (KeptCopy | null)[] } {
+): { feed: AttachFeed; spool: Spool; lost: string[]; kept: (KeptCopy | null)[]; nudges: () => number } {
   const lost: string[] = [];
   const kept: (KeptCopy | null)[] = [];
-  const listener: FeedListener = {
+  let nudges = 0;
+  const listener: AttachListener = {
     copyBegins: async () => undefined,
     prepareTarget: async () => undefined,
     snapshotLoaded: () => undefined,
@@ -47,20 +47,21 @@ function feedOf(
     failed: (error) => assert.fail(error),
     redial: () => undefined,
     acknowledge: () => undefined,
+    nudge: () => nudges++,
   };
   const target = { state: () => Promise.reject(new Error('not asked')) };
   const feed = new AttachFeed(spool, target, begin, listener, new AbortController().signal);
-  return { feed, spool, lost, kept };
+  return { feed, spool, lost, kept, nudges: () => nudges };
 }
 
 /** A resumed feed that has received STREAM. */
-function resumed(t: TestContext): { feed: AttachFeed; lost: string[] } {
-  const begin = { kind: 'back', at: { replid: OURS, offset: START } } as const;
-  const { feed, lost } = feedOf(t, begin, false);
+function resumed(t: TestContext, db = 0): { feed: AttachFeed; lost: string[]; nudges: () => number } {
+  const begin = { kind: 'back', at: { replid: OURS, offset: START }, db } as const;
+  const { feed, lost, nudges } = feedOf(t, begin, false);
   assert.deepEqual(feed.answer({ replid: OURS, offset: START + 1 }), { kind: 'wait' });
   feed.continued(null);
   feed.append(STREAM);
-  return { feed, lost };
+  return { feed, lost, nudges };
 }
 
 test('every byte that was received can be asked for, under the name of the history', (t) => {
@@ -95,6 +96,47 @@ test('a history that the target began when it was a master for a moment: as long
   assert.deepEqual(feed.answer({ replid: FOREIGN, offset: START + 15 }), answer);
   assert.deepEqual(feed.answer({ replid: FOREIGN, offset: START + 16 }), { kind: 'wait' });
 });
+
+/** What the source sends next, in pieces, and what a target is told that goes on in database 0 there. */
+const SELECT_2 = '*2\r\n$6\r\nselect\r\n$1\r\n2\r\n';
+const SET = '*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n';
+const PUBLISH = '*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$0\r\n\r\n';
+for (const [what, db, pieces, outcomes] of [
+  ['database 0, whatever comes', 0, [SET], ['continue', 'continue']],
+  [
+    'another database, until one is selected',
+    2,
+    [PUBLISH, SELECT_2, SET],
+    ['nudge', 'nudge', 'continue', 'continue'],
+  ],
+  ['another database, a write before one is selected', 2, [PUBLISH, SET], ['nudge', 'nudge', 'lost']],
+  [
+    'an unknown database, a selection in two halves',
+    -1,
+    [SELECT_2.slice(0, 9), SELECT_2.slice(9)],
+    ['nudge', 'nudge', 'continue'],
+  ],
+  ['an unknown database, a write', -1, [SET], ['nudge', 'lost']],
+] as const) {
+  test(`a target that was a master for a moment goes on in database 0; the stream is in ${what}`, (t) => {
+    const { feed, lost, nudges } = resumed(t, db);
+    feed.takeForOurs(FOREIGN, START + STREAM.length);
+    const found: string[] = [];
+    const look = (): void => {
+      const before = nudges();
+      const { kind } = feed.answer({ replid: FOREIGN, offset: START + STREAM.length + 1 });
+      found.push(
+        kind === 'continue' ? 'continue' : lost.length > 0 ? 'lost' : nudges() > before ? 'nudge' : kind,
+      );
+    };
+    look();
+    for (const piece of pieces) {
+      feed.append(Buffer.from(piece));
+      look();
+    }
+    assert.deepEqual(found, outcomes);
+  });
+}
 
 test('a history that goes on under another name: the old one is good up to where it changed', (t) => {
   const { feed } = resumed(t);

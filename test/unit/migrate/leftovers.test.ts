@@ -16,6 +16,7 @@ test('nothing was begun', () => {
     runUser: false,
     feed: null,
     attached: null,
+    releasedAt: null,
     attachedAt: null,
     handover: null,
     swap: null,

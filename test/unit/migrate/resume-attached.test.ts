@@ -7,8 +7,8 @@ import type { ReplicationState } from '../../../src/migrate/roles.ts';
 
 type Left = Parameters<typeof judgeAttached>[0];
 
-const nothing: Left = { swap: null, handover: null };
-const swapping: Left = { swap: { pings: null }, handover: null };
+const nothing: Left = { swap: null, handover: null, releasedAt: null };
+const swapping: Left = { swap: { pings: null }, handover: null, releasedAt: null };
 
 function master(replid: string, offset: number, former: ReplicationState['former'] = null): ReplicationState {
   return { role: 'master', replid, offset, master: null, linkUp: false, former };
@@ -39,19 +39,19 @@ const CASES: readonly Case[] = [
   {
     what: 'still our replica',
     target: replica('S', 90),
-    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, ownReplid: null },
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: null },
   },
   {
     what: 'still our replica, in a cutover that had not come to the target',
     left: swapping,
     target: replica('S', 100),
-    is: { kind: 'go-on', from: { replid: 'S', offset: 100 }, ownReplid: null },
+    is: { kind: 'go-on', from: { replid: 'S', offset: 100 }, db: -1, ownReplid: null },
   },
   {
     what: 'our replica, and the source has a new history since',
     source: master('S2', 200, was('S', 150)),
     target: replica('S', 150),
-    is: { kind: 'go-on', from: { replid: 'S', offset: 150 }, ownReplid: null },
+    is: { kind: 'go-on', from: { replid: 'S', offset: 150 }, db: -1, ownReplid: null },
   },
   {
     what: 'our replica beyond the end of the old history',
@@ -63,7 +63,19 @@ const CASES: readonly Case[] = [
   {
     what: 'given back, nothing written since',
     target: master('T', 90, was('S', 90)),
-    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, ownReplid: 'T' },
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: 'T' },
+  },
+  {
+    what: 'given back at a place whose database is known',
+    left: { ...nothing, releasedAt: { replid: 'S', offset: 90, db: 0 } },
+    target: master('T', 90, was('S', 90)),
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: 0, ownReplid: 'T' },
+  },
+  {
+    what: 'given back elsewhere than where it was stopped',
+    left: { ...nothing, releasedAt: { replid: 'S', offset: 80, db: 0 } },
+    target: master('T', 90, was('S', 90)),
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: 'T' },
   },
   { what: 'given back, written since', target: master('T', 95, was('S', 90)), is: 'target-written' },
   {
@@ -81,19 +93,19 @@ const CASES: readonly Case[] = [
   { what: 'restarted empty', target: master('T', 0), keys: 0, is: { kind: 'copy' } },
   {
     what: 'opened by e',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 } },
+    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null },
     target: master('T', 500, was('S', 90)),
     is: { kind: 'written', place: { replid: 'S', offset: 90, db: 2 } },
   },
   {
     what: 'e was noted, and the target not yet made a master',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 } },
+    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null },
     target: replica('S', 90),
-    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, ownReplid: null },
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: null },
   },
   {
     what: 'a place of e that never was, and a cutover at the very same place',
-    left: { swap: { pings: null }, handover: { replid: 'S', offset: 100, db: 0 } },
+    left: { swap: { pings: null }, handover: { replid: 'S', offset: 100, db: 0 }, releasedAt: null },
     target: master('T', 100, was('S', 100)),
     is: promoted(false, true),
   },
