@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import type { BufferReply, ServerSession } from '../client/session.ts';
-import { HeldTtls, SHIFT_MS } from '../target/write/held-ttls.ts';
+import { HELD_BEFORE_MS, HeldTtls, SHIFT_MS } from '../target/write/held-ttls.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
 import { within } from './steps.ts';
@@ -55,24 +55,24 @@ const SCAN_COUNT = 1000;
 const PAGE_KEYS = 500;
 
 /**
- * KEYS: what to look at. ARGV: shift; expiries due before or at so many ms from now stay as they are; `hold` or
+ * KEYS: what to look at. ARGV: shift; what is held lies before this; expiries due before or at so many ms from now stay as they are; `hold` or
  * `release`; 1 where there is PEXPIRETIME (7.0), before it the moment is known to the millisecond only. Returns how many
  * were changed, and which were left. Read and write in one go: nothing can come in between.
  */
 const KEYS_SCRIPT = `
-local shift, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'hold'
+local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'hold'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local changed, left = 0, {}
 for i, key in ipairs(KEYS) do
   local at
-  if ARGV[4] == '1' then
+  if ARGV[5] == '1' then
     at = redis.call('PEXPIRETIME', key)
   else
     at = redis.call('PTTL', key)
     if at >= 0 then at = at + now end
   end
-  if at >= 0 and (at < shift) == hold then
+  if (hold and at >= 0 and at < before) or (not hold and at >= shift and at < shift + before) then
     local to = hold and at + shift or at - shift
     if not hold and to <= now + stay then
       left[#left + 1] = i
@@ -86,7 +86,7 @@ return {changed, left}`;
 
 /** The same for the fields of hashes (Redis >= 7.4, Valkey >= 9.0). */
 const FIELDS_SCRIPT = `
-local shift, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'hold'
+local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'hold'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local changed, left = 0, {}
@@ -98,7 +98,7 @@ for i, key in ipairs(KEYS) do
       local some = {unpack(fields, from, math.min(from + 499, #fields))}
       local times = redis.call('HPEXPIRETIME', key, 'FIELDS', #some, unpack(some))
       for j, at in ipairs(times) do
-        if at >= 0 and (at < shift) == hold then
+        if (hold and at >= 0 and at < before) or (not hold and at >= shift and at < shift + before) then
           local to = hold and at + shift or at - shift
           if not hold and to <= now + stay then
             stays = true
@@ -159,12 +159,8 @@ export class Expiry {
       await journal(false);
     }
     if (open) return new Expiry(request, 'own-clock');
-    if (kind !== 'import') {
-      const other = new Expiry(request, kind);
-      // behind a quit most of them are true
-      if (kind === 'held' && former !== null) void other.#holdAll(null);
-      return other;
-    }
+    if (kind === 'own-clock') return new Expiry(request, kind);
+    if (kind === 'held') return Expiry.#held(request, former !== null);
     const expiry = new Expiry(request, 'import');
     try {
       await journal(true);
@@ -175,8 +171,15 @@ export class Expiry {
       if (!(error instanceof ReplyError)) throw error;
       await journal(false);
       note(`the target takes no import mode (${error.reply}): expiries are held back instead`);
-      return new Expiry(request, 'held');
+      return Expiry.#held(request, former !== null);
     }
+  }
+
+  static #held(request: ExpiryRequest, resumed: boolean): Expiry {
+    const expiry = new Expiry(request, 'held');
+    // behind a quit most of them are true
+    if (resumed) void expiry.#holdAll(null);
+    return expiry;
   }
 
   /** True where our writers must say that they import. */
@@ -216,7 +219,8 @@ export class Expiry {
       this.#released = true;
       await this.#alone(async () => {
         ttls.holdNear(Number.NEGATIVE_INFINITY);
-        while (ttls.moved || ttls.noted > 0) {
+        // holdAgain() may come while the target does not answer
+        while (this.#released && (ttls.moved || ttls.noted > 0)) {
           await feed.whenSentIsApplied();
           const all = ttls.moved;
           ttls.moved = false;
@@ -225,7 +229,7 @@ export class Expiry {
             if (kind === 'keys' || this.#fieldsExpire) await this.#change(kind, db, keys, 'release', null);
           }
         }
-        ttls.holdNone();
+        if (this.#released) ttls.holdNone();
       });
     }
     await this.#endImport();
@@ -273,8 +277,9 @@ export class Expiry {
 
   async #endImport(): Promise<void> {
     if (!this.#importing) return;
-    await endImportMode(this.#request.session);
+    // first: holdAgain() may come while the target does not answer, and its own word then follows ours
     this.#importing = false;
+    await endImportMode(this.#request.session);
     // applications may wait for what comes next; a resume that does not find it puts it away once more
     void this.#request.journal(false).catch(() => undefined);
   }
@@ -339,7 +344,7 @@ export class Expiry {
   ): Promise<number> {
     const { session, tally } = this.#request;
     const script = kind === 'keys' ? KEYS_SCRIPT : FIELDS_SCRIPT;
-    const words = [SHIFT_MS, stayMs ?? NONE_STAYS, direction, this.#exactTimes ? 1 : 0];
+    const words = [SHIFT_MS, HELD_BEFORE_MS, stayMs ?? NONE_STAYS, direction, this.#exactTimes ? 1 : 0];
     const most = kind === 'keys' ? keys.length : MOST_FIELDS;
     tally.begin(most);
     let changed: BufferReply | undefined;

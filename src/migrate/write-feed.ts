@@ -181,6 +181,7 @@ export class WriteFeed implements Feed, ReplyListener {
         relativeTtls: settings.relativeTtls,
         ttls: settings.ttls,
         forwardPublish: settings.forwardPublish,
+        execIsWhole: settings.capabilities.execIsWhole,
         run: settings.run,
         receivedAt: (position) => spool.receivedAt(position),
         markBatches: settings.markBatches,
@@ -269,6 +270,8 @@ export class WriteFeed implements Feed, ReplyListener {
       case 'idle':
       case 'stream':
         return this.#stream.replid;
+      default:
+        return assertNever(stage);
     }
   }
 
@@ -813,6 +816,8 @@ export class WriteFeed implements Feed, ReplyListener {
         return true;
       case 'stream': {
         if (!ours) break;
+        // it may have come back with older data, and with expiries as they were then
+        if (!found.sameProcess) this.#settings.ttls?.movesKeys();
         if (checkpoint.phase === 'snapshot') {
           // the snapshot was answered, but no batch behind it was executed: each would have written a checkpoint
           if (!found.sameProcess) break;

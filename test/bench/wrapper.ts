@@ -36,7 +36,7 @@ async function time(way: Way, stream: Buffer): Promise<number> {
   await new Promise<void>((resolve, reject) => {
     let applied = 0;
     const writer = new StreamWriter(
-      { relativeTtls: false, forwardPublish: false, run: 'bench', receivedAt: () => 0 },
+      { relativeTtls: false, forwardPublish: false, execIsWhole: true, run: 'bench', receivedAt: () => 0 },
       {
         applied: (position) => {
           applied = position;

@@ -1,9 +1,10 @@
 /** Keys that run out while the pair is synced: only the source's word counts, whatever the target's clock says. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RespConnection } from '../../src/resp/connection.ts';
-import { plain } from '../helpers/client.ts';
+import { HELD_BEFORE_MS, SHIFT_MS } from '../../src/target/write/held-ttls.ts';
+import { plain, testClient } from '../helpers/client.ts';
 import { serverReleases } from '../helpers/releases.ts';
 import { until } from '../helpers/wait.ts';
 import { assertEqualServers, infoNumber } from '../scenarios/support.ts';
@@ -130,7 +131,8 @@ for (const { source, target, fields = false } of PAIRINGS) {
       const { onSource, onTarget, migration } = scene;
       await writeShortLived(onSource, fields);
       assert.equal((await rejection(migration.cutOver())).code, 'hook-vetoed');
-      const again = () => scene.events.some((event) => event.event === 'note' && /held back again/.test(event.message));
+      const again = () =>
+        scene.events.some((event) => event.event === 'note' && /held back again/.test(event.message));
       if (to.kind === 'redis') await until(again, { what: 'the expiry times to be held back again' });
       await whileStopped(scene, () => renew(onSource, fields));
       await caughtUp(scene);
@@ -143,3 +145,156 @@ for (const { source, target, fields = false } of PAIRINGS) {
     });
   });
 }
+
+/** Every key of the databases that are used here, with the moment at which it expires. */
+async function expiryTimes(client: RespConnection): Promise<Map<string, number>> {
+  const found = new Map<string, number>();
+  for (const db of [0, 3, 4]) {
+    await call(client, 'SELECT', db);
+    for (const key of (await call(client, 'KEYS', '*')) as string[]) {
+      if (key.startsWith('redis-cutover:')) continue;
+      found.set(`${db} ${key}`, Number(await call(client, 'PEXPIRETIME', key)));
+    }
+  }
+  return found;
+}
+
+async function assertTrueTimes({ onSource, onTarget }: Scene): Promise<void> {
+  const [expected, found] = [await expiryTimes(onSource), await expiryTimes(onTarget)];
+  const held = [...found].filter(([, atMs]) => atMs >= SHIFT_MS && atMs < SHIFT_MS + HELD_BEFORE_MS);
+  assert.deepEqual(held, []);
+  assert.deepEqual(new Map([...found].sort()), new Map([...expected].sort()));
+}
+
+/** Keys of all types, due in a minute or much later. */
+async function writeAllTypes(client: RespConnection): Promise<void> {
+  await call(client, 'SELECT', 3);
+  for (const [kind, ttlMs] of [
+    ['near', 60_000],
+    ['far', LONG_MS],
+  ] as const) {
+    const commands: (string | number)[][] = [
+      ['SET', `string:${kind}`, 'v'],
+      ['RPUSH', `list:${kind}`, 'a', 'b'],
+      ['SADD', `set:${kind}`, 'a', 1],
+      ['HSET', `hash:${kind}`, 'f', 'v'],
+      ['ZADD', `zset:${kind}`, 1, 'm'],
+      ['XADD', `stream:${kind}`, '1-1', 'f', 'v'],
+      ['PFADD', `hll:${kind}`, 'a'],
+      ['SET', `big:${kind}`, 'v'.repeat((1 << 20) + 10)],
+    ];
+    for (const words of commands) {
+      await call(client, ...words);
+      await call(client, 'PEXPIRE', words[1]!, ttlMs);
+    }
+  }
+}
+
+/** Keys that take their expiry along to other names and databases, until writes are refused or `stop` says so. */
+async function carryAbout(t: TestContext, { source }: Scene): Promise<{ stop: () => Promise<number> }> {
+  const client = await testClient(t, source.port);
+  await call(client, 'SELECT', 3);
+  let stopped = false;
+  const work = async (): Promise<number> => {
+    for (let round = 0; ; round++) {
+      const [a, b, c] = [`a${round}`, `b${round}`, `c${round}`];
+      const replies = await client.pipeline([
+        ['SET', a, 'v', 'PX', round % 2 === 0 ? LONG_MS : 25_000],
+        ['COPY', a, b],
+        ['COPY', a, c, 'DB', 4],
+        ['RENAME', b, `${b}:on`],
+        ['RENAMENX', a, `${a}:on`],
+        ['MOVE', `${a}:on`, 4],
+        ...(round % 50 === 0 ? [['SWAPDB', 3, 4]] : []),
+      ]);
+      if (stopped || replies.some((reply) => reply instanceof Error)) return round;
+      await delay(1);
+    }
+  };
+  const done = work();
+  return {
+    stop: () => {
+      stopped = true;
+      return done;
+    },
+  };
+}
+
+describe('expiry times of a target that is opened', () => {
+  for (const how of ['cutOver', 'enableWrites, promote'] as const) {
+    it(`${how}: true ones, also of keys that are moved about meanwhile`, async (t) => {
+      const scene = await inSync(t, { cutoverTimeoutMs: 20_000 }, { keys: 300 });
+      const { migration, onSource } = scene;
+      await writeAllTypes(onSource);
+      const traffic = await carryAbout(t, scene);
+      await caughtUp(scene);
+      if (how === 'cutOver') await migration.cutOver();
+      else await migration.enableWrites();
+      const rounds = await traffic.stop();
+      assert.ok(rounds > 10, `${rounds} rounds`);
+      if (how !== 'cutOver') {
+        const offset = await infoNumber(scene.source.port, 'replication', 'master_repl_offset');
+        await until(() => migration.snapshot().appliedOffset >= offset, { what: 'all applied' });
+      }
+      await assertTrueTimes(scene);
+      // without a way back a cutover promotes by itself
+      if (migration.phase === 'writable') await migration.promote();
+      await assertTrueTimes(scene);
+    });
+  }
+
+  it('expiries that mean for ever are what they were, however often others are held and set right', async (t) => {
+    const hooks = {
+      before: null,
+      onCutover:
+        '[ -e "$REDIS_CUTOVER_RUN_DIR/vetoed" ] || { touch "$REDIS_CUTOVER_RUN_DIR/vetoed"; exit 1; }',
+    };
+    const scene = await inSync(t, { hooks, cutoverTimeoutMs: 10_000 }, { keys: 50 });
+    const { migration, onSource, events } = scene;
+    await call(onSource, 'SELECT', 3);
+    await call(onSource, 'SET', 'year 2195', 'v', 'PXAT', 7_100_000_000_000);
+    await call(onSource, 'SET', 'year 3000', 'v', 'PXAT', 32_503_680_000_000);
+    await call(onSource, 'SET', 'year 9999', 'v', 'PXAT', 253_402_300_799_000);
+    await call(onSource, 'SET', 'ten nines', 'v', 'EX', 9_999_999_999);
+    await caughtUp(scene);
+    assert.equal((await rejection(migration.cutOver())).code, 'hook-vetoed');
+    await until(() =>
+      events.some((event) => event.event === 'note' && /held back again/.test(event.message)),
+    );
+    await cutOver(scene);
+    await assertTrueTimes(scene);
+  });
+
+  it('a quit leaves true what is not due within ten minutes, and holds back what is', async (t) => {
+    const scene = await inSync(t, {}, { keys: 300 });
+    const { migration, onSource, onTarget } = scene;
+    await writeAllTypes(onSource);
+    await caughtUp(scene);
+    await migration.stop('the test looks at what is left');
+    const [expected, found] = [await expiryTimes(onSource), await expiryTimes(onTarget)];
+    assert.ok([...expected].some(([key, atMs]) => key.endsWith(':near') && atMs > 0));
+    for (const [key, atMs] of expected) {
+      const near = atMs > 0 && atMs < Date.now() + 10 * 60_000;
+      assert.equal(found.get(key), near ? atMs + SHIFT_MS : atMs, key);
+    }
+  });
+});
+
+describe('import mode', () => {
+  const release = RELEASES.find(({ kind, version }) => kind === 'valkey' && version.startsWith('8.1'));
+  const skip = release === undefined ? 'no Valkey 8.1 is here' : false;
+  const importMode = async (client: RespConnection): Promise<unknown> =>
+    ((await call(client, 'CONFIG', 'GET', 'import-mode')) as string[])[1];
+
+  for (const how of ['promote', 'stop'] as const) {
+    it(`is put back: ${how}`, { skip }, async (t) => {
+      const scene = await inSync(t, {}, { target: { binary: release!.path }, keys: 50 });
+      assert.equal(await importMode(scene.onTarget), 'yes');
+      if (how === 'promote') {
+        await scene.migration.cutOver();
+        if (scene.migration.phase === 'writable') await scene.migration.promote();
+      } else await scene.migration.stop('the test is over');
+      assert.equal(await importMode(scene.onTarget), 'no');
+    });
+  }
+});

@@ -148,6 +148,7 @@ describe('preflight', () => {
       restoreIdle: true,
       functions: true,
       acl: true,
+      execIsWhole: true,
     });
     assert.deepEqual([facts.sourceFence.kind, facts.targetFence.kind], ['acl', 'acl']);
     assert.equal(new Set(result.checks.map((check) => check.name)).size, result.checks.length);

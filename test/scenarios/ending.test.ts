@@ -153,7 +153,9 @@ describe('ended by a signal, and gone on with', { concurrency: 3 }, () => {
       assert.ok(!eventsOf(run, 'phase').some(({ to }) => to === 'promoted'));
       await givenBack(all);
       await resumeToTheEnd(t, all);
-      assert.equal(await infoNumber(all.source.port, 'stats', 'sync_full'), 1);
+      // an attached target that had not found back to us when it was given back is in no history of the source's
+      const copies = await infoNumber(all.source.port, 'stats', 'sync_full');
+      assert.ok(copies === 1 || (feed === 'attach' && copies === 2));
     });
   }
 });

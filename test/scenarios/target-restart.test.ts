@@ -133,6 +133,7 @@ describe('a target that is killed', { concurrency: 3 }, () => {
       await goesOn(target.port, 60);
       const had = await witnessOf(target.port);
       const back = await crashAndRestart(t, target, options, () => whileDown?.(target));
+      await note(run, /forgotten our user and the fence/);
       if (!continued) await note(run, /lost the copy: a new one is taken/);
       await until(async () => (await witnessOf(back.port)) > had, { timeoutMs: 30_000 });
       await assert.rejects(ask(target.port, 'SET', 'stranger', '1'), /NOPERM/);

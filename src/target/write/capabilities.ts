@@ -12,6 +12,11 @@ export interface TargetCapabilities {
   readonly functions: boolean;
   /** ACL: 6.0. */
   readonly acl: boolean;
+  /**
+   * EXEC executes nothing where a command behind MULTI was refused, whatever for: 6.0. Before, one that a replica refuses
+   * is merely missing (run on 2.8.17, 3.2.6 and 5.0.10).
+   */
+  readonly execIsWhole: boolean;
 }
 
 export function capabilitiesOf(version: {
@@ -27,5 +32,6 @@ export function capabilitiesOf(version: {
     restoreIdle: since(5, 0),
     functions: since(7, 0),
     acl: since(6, 0),
+    execIsWhole: since(6, 0),
   };
 }

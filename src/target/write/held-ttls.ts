@@ -1,7 +1,7 @@
 /**
  * Keys that must not die on the target before the source has had its say. A target expires keys by its own clock; one
  * whose TTL the source has renewed, or in which it goes on counting, may be gone there before the command that says so
- * arrives (protocol.md 2.3). So every expiry is sent SHIFT_MS later than it is, as long as the target only follows;
+ * arrives (protocol.md 2.3). So an expiry is sent SHIFT_MS later than it is, as long as the target only follows;
  * before applications write to it, migrate/expiry.ts gives all keys their true ones. Such an expiry is recognised by
  * itself: no crash, no days between a quit and a resume, and no target that comes back with older data can make it
  * pass for a true one.
@@ -12,10 +12,13 @@ import path from 'node:path';
 import { KeyLog } from './key-log.ts';
 
 /**
- * About a thousand years; whole seconds, for EXAT. Field expiries of hashes may be as late as 2^46 ms (taken by Redis
- * 7.4 and 8.2), those of keys later still. No round number: 9999999999 s is what applications take for "forever".
+ * More than a thousand years; whole seconds, for EXAT. With HELD_BEFORE_MS it makes the window in which an expiry counts
+ * as held, years 3241 to 3471: nobody's "forever" lies there (9999999999 s, years 3000 and 9999). Field expiries of
+ * hashes may be as late as 2^46 ms (run on Redis 7.4 and 8.2), those of keys later still.
  */
-export const SHIFT_MS = 31_415_926_536_000;
+export const SHIFT_MS = 40_123_456_789_000;
+/** Expiries from the year 2200 on are true at once: nobody will miss them while a pair is synced. */
+export const HELD_BEFORE_MS = 7_260_000_000_000;
 
 type Holding =
   /** Every expiry. */
@@ -117,7 +120,7 @@ export class HeldTtls {
 
   #held(noted: KeyLog, db: number, key: Buffer, start: number, end: number, atMs: number): number {
     const holding = this.#holding;
-    if (atMs < 0 || holding.kind === 'none') return atMs;
+    if (atMs < 0 || atMs >= HELD_BEFORE_MS || holding.kind === 'none') return atMs;
     if (holding.kind === 'near') {
       if (atMs >= this.#now() + holding.withinMs) return atMs;
       noted.add(db, key, start, end);

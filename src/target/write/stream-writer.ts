@@ -22,7 +22,7 @@ import type { HeldTtls } from './held-ttls.ts';
 import { isKeyAt, type KeyPositions, type KeyRange } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
 import { batchMark, type OwnWrites } from './own-writes.ts';
-import { judgeExec, type ReplyVerdict } from './reply-policy.ts';
+import { judgeExec, judgeReply, type ReplyVerdict } from './reply-policy.ts';
 import {
   ActionTable,
   absoluteExpiry,
@@ -63,6 +63,8 @@ export interface StreamSettings {
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
   readonly forwardPublish: boolean;
+  /** See TargetCapabilities. */
+  readonly execIsWhole: boolean;
   readonly run: string;
   readonly receivedAt: (position: number) => number;
   /** Which expiries are held back; left out or null: none is. */
@@ -90,6 +92,8 @@ interface Batch {
   /** Database selected in the source's stream at `endPosition`. */
   endDb: number;
   closed: boolean;
+  /** True from EXEC on. */
+  executing: boolean;
 }
 
 /** A command too big to be held, on its way through. */
@@ -136,7 +140,7 @@ export class StreamWriter {
   #passing: Passing | null = null;
   /** Oldest first; at most one executing, one held, one open. */
   #batches: Batch[] = [];
-  /** True while a closed batch waits for the one before it: nothing may be queued behind it. */
+  /** True while a closed batch waits for its EXEC: nothing may be queued behind it. */
   #held = false;
   /** Position up to which a checkpoint is on the target. */
   #checkpointed = 0;
@@ -217,7 +221,7 @@ export class StreamWriter {
    */
   settleUnanswered(position: number): void {
     const [batch] = this.#batches;
-    if (batch?.closed !== true || batch.endPosition === this.#checkpointed) return;
+    if (batch?.executing !== true || batch.endPosition === this.#checkpointed) return;
     this.#tally.settle(batch.writes, position >= batch.endPosition);
     batch.writes = 0;
   }
@@ -350,6 +354,8 @@ export class StreamWriter {
     if (batch === undefined) throw new InvariantError('a reply without a batch');
     if (tag !== EXEC) {
       if (line !== null) batch.queueError ??= { line, position: tag >= 0 ? tag : batch.startPosition };
+      if (!this.#settings.execIsWhole && batch.closed && this.#live.unanswered === 0)
+        this.#executeQueued(batch);
       return;
     }
     if (line !== null) {
@@ -373,7 +379,19 @@ export class StreamWriter {
     this.#shift -= passed;
     this.#advance(batch.endPosition);
     const next = this.#batches[0];
-    if (next?.closed === true) this.#execute();
+    if (next?.closed === true) this.#executeWhenQueued();
+  }
+
+  /** Every command of the batch was answered, and EXEC was not sent. */
+  #executeQueued(batch: Batch): void {
+    const { queueError } = batch;
+    if (queueError === null) {
+      this.#execute();
+      return;
+    }
+    // the end of the connection is the end of the transaction
+    this.#connection = null;
+    this.#listener.rejected(queueError.position, queueError.line, judgeReply(queueError.line));
   }
 
   nestedError(index: number, line: string): void {
@@ -426,6 +444,7 @@ export class StreamWriter {
         endPosition: position,
         endDb: this.#db,
         closed: false,
+        executing: false,
       };
       this.#batches.push(batch);
       this.#live.expect(OURS);
@@ -500,17 +519,22 @@ export class StreamWriter {
     batch.endPosition = position;
     batch.endDb = this.#db;
     batch.closed = true;
-    if (this.#batches.length === 1) {
-      this.#execute();
-    } else {
-      this.#held = true;
-      this.#out.flush();
-    }
+    this.#held = true;
+    if (this.#batches.length === 1) this.#executeWhenQueued();
+    else this.#out.flush();
+  }
+
+  /** For the first batch: at once, or when all its commands are known to be queued, where EXEC would not look. */
+  #executeWhenQueued(): void {
+    if (this.#settings.execIsWhole) this.#execute();
+    else this.#out.flush();
   }
 
   #execute(): void {
     this.#held = false;
-    this.#live.expect(EXEC, this.#batches[0]!.writes);
+    const batch = this.#batches[0]!;
+    batch.executing = true;
+    this.#live.expect(EXEC, batch.writes);
     this.#out.raw(EXEC_COMMAND, 0, EXEC_COMMAND.length);
     this.#out.flush();
   }

@@ -20,7 +20,7 @@ import { testServer } from '../../helpers/server.ts';
 import { len, str } from './build.ts';
 
 /** As much as held-ttls.ts moves them. */
-const SHIFT_MS = 31_415_926_536_000;
+const SHIFT_MS = 40_123_456_789_000;
 const AT = 4_102_444_800_123;
 
 interface Hash {
@@ -64,7 +64,14 @@ const HASHES: readonly Hash[] = [
 
 async function make(client: RespConnection, key: string, { fields, table = false }: Hash): Promise<void> {
   const limits = table ? [1, 1] : [100_000, 100_000];
-  await client.call('CONFIG', 'SET', 'hash-max-listpack-entries', limits[0]!, 'hash-max-listpack-value', limits[1]!);
+  await client.call(
+    'CONFIG',
+    'SET',
+    'hash-max-listpack-entries',
+    limits[0]!,
+    'hash-max-listpack-value',
+    limits[1]!,
+  );
   await client.call('DEL', key);
   await client.call('HSET', key, ...fields.flatMap(([field, value]) => [bytes(field), bytes(value)]));
   for (const [field, , atMs] of fields) {
@@ -148,7 +155,9 @@ for (const { kind, version, path } of releases) {
 describe('damage', () => {
   /** A listpack of texts, by hand. */
   function listpack(...texts: readonly string[]): Buffer {
-    const entries = texts.map((text) => Buffer.concat([Buffer.of(0x80 | text.length), bytes(text), Buffer.of(text.length + 1)]));
+    const entries = texts.map((text) =>
+      Buffer.concat([Buffer.of(0x80 | text.length), bytes(text), Buffer.of(text.length + 1)]),
+    );
     const head = Buffer.alloc(6);
     head.writeUInt32LE(7 + Buffer.concat(entries).length, 0);
     head.writeUInt16LE(texts.length, 4);

@@ -119,6 +119,7 @@ export class Replay {
       {
         relativeTtls: true,
         forwardPublish: false,
+        execIsWhole: true,
         run: 'run',
         receivedAt: () => 1_000_000,
         ...settings,
