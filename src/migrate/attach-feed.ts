@@ -269,6 +269,11 @@ export class AttachFeed implements Feed, ReplicaListener {
     }
   }
 
+  /** True where the snapshot is on the target, and the stream follows. */
+  get streaming(): boolean {
+    return this.#stage.kind === 'stream';
+  }
+
   /** False in a resumed run until the source selects a database: behind +CONTINUE it does not say which one is. */
   get databaseKnown(): boolean {
     return this.#stage.kind === 'stream' && this.#stage.scanner.boundary.db >= 0;

@@ -1253,7 +1253,7 @@ export class Migration {
   /** A target that is given back at such a place can be gone on with by resume; null: it was not brought to one. */
   async #stopAttached(): Promise<StopPlace | null> {
     const feed = this.#attached?.feed;
-    if (feed === undefined || !this.#bothConnected || this.#phase === 'snapshot') return null;
+    if (feed === undefined || !feed.streaming || !this.#bothConnected) return null;
     const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
     const stop = async (): Promise<StopPlace> => {
       const place = await feed.stopInZero(signal);

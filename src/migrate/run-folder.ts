@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Endpoint, PairSpec } from '../core/endpoint.ts';
 import { CheckpointError, UsageError } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
@@ -45,6 +46,9 @@ export interface JournalEntry {
 const RUN_FILE = 'run.json';
 const JOURNAL = 'journal.ndjson';
 const LOCK = 'lock';
+/** A process that lives writes into the lock that it has made at once. */
+const EMPTY_LOOKS = 5;
+const EMPTY_PAUSE_MS = 100;
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Hex digits of SHA-256 in each line of the journal: a torn line does not match its own. */
@@ -298,8 +302,10 @@ async function lock(dir: string): Promise<void> {
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw folderError(dir, error);
     }
-    const [pid = '', host = ''] = ((await readIfThere(path)) ?? '').trim().split(' ');
-    const dead = host === hostname() && !isAlive(Number(pid)) && !lockedHere.has(dir);
+    const text = await lockText(path);
+    const [pid = '', host = ''] = text.split(' ');
+    const left = text === '' || (host === hostname() && !isAlive(Number(pid)));
+    const dead = left && !lockedHere.has(dir);
     if (!dead || attempt === 2) {
       throw new CheckpointError(
         `process ${printable(pid)} on ${printable(host)} works in ${printable(dir)}`,
@@ -310,6 +316,15 @@ async function lock(dir: string): Promise<void> {
       );
     }
     await rm(path, { force: true });
+  }
+}
+
+/** What the lock says; '' where it is gone, or was left by a process that was killed before it had written to it. */
+async function lockText(path: string): Promise<string> {
+  for (let look = 1; ; look++) {
+    const text = (await readIfThere(path))?.trim() ?? '';
+    if (text !== '' || look === EMPTY_LOOKS) return text;
+    await delay(EMPTY_PAUSE_MS);
   }
 }
 

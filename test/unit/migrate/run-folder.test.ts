@@ -141,6 +141,16 @@ describe('RunFolder', () => {
     }
   });
 
+  it('is taken over from a process that was killed before it had written into its lock', async () => {
+    await (await create()).close();
+    writeFileSync(join(dir, 'lock'), '');
+    await (await reopen()).close();
+    // one that is about to write is left its time
+    writeFileSync(join(dir, 'lock'), '');
+    setTimeout(() => writeFileSync(join(dir, 'lock'), `${process.ppid} ${hostname()}\n`), 20);
+    await assert.rejects(RunFolder.open(dir), { code: 'run-dir-locked' });
+  });
+
   it('refuses what is no folder for this run', async () => {
     await assert.rejects(RunFolder.open(dir), { code: 'run-dir', exitCode: 2 });
     await (await create()).close();
