@@ -5,7 +5,7 @@
  */
 import { ServerSession } from '../client/session.ts';
 import type { Endpoint, PairSpec } from '../core/endpoint.ts';
-import { type CutoverError, TargetError } from '../core/errors.ts';
+import { type CutoverError, TargetError, toCutoverError } from '../core/errors.ts';
 import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { acquireLease, type Lease } from '../target/write/lease.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
@@ -182,6 +182,9 @@ async function ownAccess(
     return { endpoint, session, ownUser: true };
   } catch (cause) {
     await dropRunUser(target, folder.run.runId).catch(() => undefined);
+    const error = toCutoverError(cause);
+    // not refused: it was not asked
+    if (error.recovery === 'reconnect') throw error;
     throw new TargetError(`${pair.name}: the user made for the run cannot log in to the target`, {
       code: 'target-run-user',
       hint: 'does something between us and the target handle AUTH? connect to the server itself',
