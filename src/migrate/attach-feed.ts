@@ -254,6 +254,8 @@ export class AttachFeed implements Feed, ReplicaListener {
       if (this.#closedBy !== null) throw this.#closedBy;
       signal.throwIfAborted();
       const server = this.#server;
+      // one that waits for its answer may get it now
+      if (server?.connected === false) server.pump();
       if (stage.kind === 'stream' && server?.connected === true) {
         const sent = Math.max(server.sentPosition, this.#appliedPosition);
         const scanner = stage.scanner.copy();

@@ -6,24 +6,19 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ServerSession } from '../client/session.ts';
-import { type PairSpec, Secret } from '../core/endpoint.ts';
+import { Secret } from '../core/endpoint.ts';
 import { PreflightError, TargetError, toCutoverError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
 import type { StopPlace } from './attach-feed.ts';
-import type { PairFacts } from './preflight.ts';
+import type { OwnHistory } from './leftovers.ts';
+import type { CheckedPair } from './pair-context.ts';
 import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
-import type { RunFolder } from './run-folder.ts';
 import { readSetting, type Setting, writeSettings } from './settings.ts';
 
 const LOADING_LIMIT_MS = 30_000;
 
-export interface AttachRequest {
-  readonly pair: PairSpec;
-  readonly facts: PairFacts;
-  readonly folder: RunFolder;
-  readonly target: ServerSession;
+export interface HoldRequest extends CheckedPair {
   /** Settings that an earlier process of this run has changed, with the values of before. */
   readonly former: readonly Setting[];
 }
@@ -35,7 +30,7 @@ export interface AttachAddress {
 }
 
 export class AttachHold {
-  readonly #request: AttachRequest;
+  readonly #request: HoldRequest;
   /** What is set for the run, and what is put back. */
   readonly #wanted: readonly Setting[];
   readonly #former: readonly Setting[];
@@ -48,7 +43,7 @@ export class AttachHold {
   #regaining: Promise<void> = Promise.resolve();
 
   private constructor(
-    request: AttachRequest,
+    request: HoldRequest,
     credentials: ReplicaCredentials,
     tls: boolean,
     settings: { wanted: readonly Setting[]; former: readonly Setting[] },
@@ -61,7 +56,7 @@ export class AttachHold {
   }
 
   /** Reads the target's settings and works out what is to change; nothing is changed yet. */
-  static async prepare(request: AttachRequest): Promise<AttachHold> {
+  static async prepare(request: HoldRequest): Promise<AttachHold> {
     const { facts, target } = request;
     const since5 = facts.target.atLeast(5, 0);
     const former = new Map(request.former.map(({ name, value }) => [name, value]));
@@ -93,10 +88,10 @@ export class AttachHold {
 
   /** Sets what the run needs and makes the target follow us. */
   async take(address: AttachAddress): Promise<void> {
-    const { folder, pair } = this.#request;
+    const { journal } = this.#request;
     this.#address = address;
-    await folder.append({ kind: 'attach-at', pair: pair.name, data: address }, 'durable');
-    await folder.append({ kind: 'attach', pair: pair.name, data: this.#former }, 'durable');
+    await journal('attach-at', address);
+    await journal('attach', this.#former);
     await this.follow();
   }
 
@@ -107,6 +102,12 @@ export class AttachHold {
     await writeSettings(target, this.#wanted);
     const [command, ...args] = replicaOf(facts.target, this.#address.host, this.#address.port);
     await target.call(command, ...args);
+  }
+
+  /** Undoes a promotion: the target, a master with a history of its own since, follows us again. */
+  async followAgain(own: OwnHistory): Promise<void> {
+    await this.#request.journal('attach-own-history', own);
+    await this.follow();
   }
 
   /** Deletes what a target that reaches us holds: it loads at once only where it is empty. */
@@ -146,7 +147,7 @@ export class AttachHold {
   async release(place: StopPlace | null = null): Promise<void> {
     if (this.#released || this.#address === null) return;
     this.#released = true;
-    const { target, facts, folder, pair } = this.#request;
+    const { target, facts, journal } = this.#request;
     // its REPLICAOF must not come behind ours
     await this.#regaining.catch(() => undefined);
     const { role, master } = await this.state();
@@ -154,7 +155,7 @@ export class AttachHold {
       await onceLoaded(() => makeMaster(target, facts.target));
     }
     await writeSettings(target, this.#former);
-    await folder.append({ kind: 'attach-released', pair: pair.name, data: place }, 'durable');
+    await journal('attach-released', place);
   }
 }
 

@@ -2,36 +2,29 @@
  * An attached target, put together: the port on which it finds us, the feed behind it, and our hold on its settings.
  * attach() leaves nothing behind where it fails.
  */
+import { setTimeout as delay } from 'node:timers/promises';
+import { ReplyError } from '../client/reply-error.ts';
 import type { ServerSession } from '../client/session.ts';
-import type { PairSpec } from '../core/endpoint.ts';
 import { addressOf } from '../core/endpoint.ts';
-import { PreflightError, toCutoverError } from '../core/errors.ts';
+import { type CutoverError, PreflightError, toCutoverError } from '../core/errors.ts';
 import type { ListenOptions } from '../core/options.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
 import type { Spool } from '../spool/spool.ts';
 import { ReplicaServer } from '../target/attach/replica-server.ts';
-import { type AttachBeginning, AttachFeed, type AttachListener } from './attach-feed.ts';
-import { AttachHold } from './attach-hold.ts';
+import { type AttachBeginning, AttachFeed, type AttachListener, type StopPlace } from './attach-feed.ts';
+import { AttachHold, type HoldRequest } from './attach-hold.ts';
 import type { CompleteCopy } from './kept-copy.ts';
-import type { PairFacts } from './preflight.ts';
-import type { RunFolder } from './run-folder.ts';
-import type { Setting } from './settings.ts';
 
 /** Replicas try each second; a firewall that drops packets shows by silence. */
 const REACH_LIMIT_MS = 10_000;
 const REGAIN_EVERY_MS = 1000;
+const LEAVE_LIMIT_MS = 5_000;
 
-export interface AttachRequest {
-  readonly pair: PairSpec;
-  readonly facts: PairFacts;
-  readonly folder: RunFolder;
-  readonly target: ServerSession;
-  readonly listen: ListenOptions;
+export interface AttachRequest extends HoldRequest {
   readonly spool: Spool;
   readonly listener: AttachListener;
   readonly signal: AbortSignal;
-  readonly former: readonly Setting[];
   /** What the target has already; `ownReplid`: under a history of its own. null: a copy is due. */
   readonly has: {
     readonly from: ReplicationPosition;
@@ -57,8 +50,9 @@ export interface Attachment {
  * @throws PreflightError `target-unreachable`; UsageError `listen`; ReplyError for what the target refuses
  */
 export async function attach(request: AttachRequest): Promise<Attachment> {
-  const { pair, facts, folder, target, listen, spool, listener, signal, has } = request;
-  const hold = await AttachHold.prepare({ pair, facts, folder, target, former: request.former });
+  const { pair, target, options, spool, listener, signal, has } = request;
+  const { listen } = options;
+  const hold = await AttachHold.prepare(request);
   const feed = new AttachFeed(spool, hold, beginning(request), listener, signal);
   if (has !== null && has.ownReplid !== null) feed.takeForOurs(has.ownReplid, has.from.offset);
   const host = listen.host ?? target.localAddress ?? '0.0.0.0';
@@ -104,6 +98,23 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
     });
     throw error;
   }
+}
+
+/** Whether feed `write` may do where attach() failed like this. */
+export function isNoWayToAttach(error: CutoverError): boolean {
+  return error instanceof ReplyError || error.code === 'target-unreachable' || error.code === 'listen';
+}
+
+/** Brings a target that is left to a place from which resume can go on; null: it did not come to one. */
+export async function stopInZero({ feed }: Attachment): Promise<StopPlace | null> {
+  if (!feed.streaming) return null;
+  const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
+  const stop = async (): Promise<StopPlace> => {
+    const place = await feed.stopInZero(signal);
+    await feed.whenApplied(place.offset);
+    return place;
+  };
+  return Promise.race([stop(), delay(LEAVE_LIMIT_MS, null, { ref: false })]).catch(() => null);
 }
 
 function beginning({ kept, has }: AttachRequest): AttachBeginning {

@@ -95,7 +95,7 @@ export async function cutOver(request: CutoverRequest): Promise<CutoverResult> {
     steps.undo('stream goes on', async () => feed.goOn());
     await steps.step('stream ended', () => within(feed.finish(stopped.offset), stopped.limit));
     if (expiry !== null) {
-      steps.undo('expiry times held back', () => expiry.holdAgain(feed));
+      steps.undo('expiry times held back', () => expiry.holdAgain());
       await steps.step('expiry times right', () => within(expiry.open(feed), stopped.limit));
     }
     if (foreignWrites !== null) {

@@ -4,7 +4,8 @@
  * from it while it follows, by one of
  *
  * - `import`: import mode of Valkey >= 8.1; the server expires nothing by itself, and what it holds is alive to us;
- * - `held`: expiries are sent about a thousand years too late (held-ttls.ts), and set right before the target is opened;
+ * - `held`: expiries are sent more than a thousand years too late (held-ttls.ts): all of them with the snapshot, those that
+ *   are due soon with the stream; all are set right before the target is opened;
  * - `own-clock`: nothing; targets before 5.0, whose scripts may not write what they have read.
  *
  * open() is for the moment before applications write to the target, prepareToOpen() does most of its work beforehand.
@@ -44,8 +45,12 @@ export interface ExpiryRequest {
 
 /** What is being sent, as far as it matters here. */
 export interface ExpiryFeed {
+  /** True where the snapshot is on the target, and the stream follows. */
+  readonly streaming: boolean;
   /** Resolves when all that was sent until now is on the target. */
   whenSentIsApplied(): Promise<void>;
+  /** Does `work` while nothing is sent; returns without having done it where there is no such moment now. */
+  whileQuiet(work: () => Promise<void>): Promise<void>;
 }
 
 const IMPORT_MODE = 'import-mode';
@@ -55,12 +60,13 @@ const SCAN_COUNT = 1000;
 const PAGE_KEYS = 500;
 
 /**
- * KEYS: what to look at. ARGV: shift; what is held lies before this; expiries due before or at so many ms from now stay as they are; `hold` or
- * `release`; 1 where there is PEXPIRETIME (7.0), before it the moment is known to the millisecond only. Returns how many
- * were changed, and which were left. Read and write in one go: nothing can come in between.
+ * KEYS: what to look at. ARGV: shift; what is held lies before this; what is due within so many ms from now is held,
+ * or stays so; 1: what is true and due so soon is held from now on, 0: it stays as it is; 1 where there is PEXPIRETIME
+ * (7.0), before it the moment is known to the millisecond only. Returns how many were changed, and which are still held.
+ * Read and write in one go: nothing can come in between.
  */
 const KEYS_SCRIPT = `
-local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'hold'
+local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local changed, left = 0, {}
@@ -72,21 +78,22 @@ for i, key in ipairs(KEYS) do
     at = redis.call('PTTL', key)
     if at >= 0 then at = at + now end
   end
-  if (hold and at >= 0 and at < before) or (not hold and at >= shift and at < shift + before) then
-    local to = hold and at + shift or at - shift
-    if not hold and to <= now + stay then
-      left[#left + 1] = i
-    else
-      redis.call('PEXPIREAT', key, string.format('%.0f', to))
-      changed = changed + 1
-    end
+  local to
+  if at >= shift and at < shift + before then
+    if at - shift > now + stay then to = at - shift else left[#left + 1] = i end
+  elseif hold and at >= 0 and at < before and at <= now + stay then
+    to = at + shift
+  end
+  if to then
+    redis.call('PEXPIREAT', key, string.format('%.0f', to))
+    changed = changed + 1
   end
 end
 return {changed, left}`;
 
 /** The same for the fields of hashes (Redis >= 7.4, Valkey >= 9.0). */
 const FIELDS_SCRIPT = `
-local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'hold'
+local shift, before, stay, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local changed, left = 0, {}
@@ -98,14 +105,15 @@ for i, key in ipairs(KEYS) do
       local some = {unpack(fields, from, math.min(from + 499, #fields))}
       local times = redis.call('HPEXPIRETIME', key, 'FIELDS', #some, unpack(some))
       for j, at in ipairs(times) do
-        if (hold and at >= 0 and at < before) or (not hold and at >= shift and at < shift + before) then
-          local to = hold and at + shift or at - shift
-          if not hold and to <= now + stay then
-            stays = true
-          else
-            redis.call('HPEXPIREAT', key, string.format('%.0f', to), 'FIELDS', 1, some[j])
-            changed = changed + 1
-          end
+        local to
+        if at >= shift and at < shift + before then
+          if at - shift > now + stay then to = at - shift else stays = true end
+        elseif hold and at >= 0 and at < before and at <= now + stay then
+          to = at + shift
+        end
+        if to then
+          redis.call('HPEXPIREAT', key, string.format('%.0f', to), 'FIELDS', 1, some[j])
+          changed = changed + 1
         end
       end
     end
@@ -116,9 +124,14 @@ return {changed, left}`;
 
 /** Of the hashes of one page; only for the count of our writes, until it is known. */
 const MOST_FIELDS = 1e6;
-type Direction = 'hold' | 'release';
-const RETRY_MS = 1000;
+/** `release`: what is not due soon becomes true. `both`: and what is due soon is held. */
+type Direction = 'both' | 'release';
+const QUIET_RETRY_MS = 5;
 const NEVER = new AbortController().signal;
+/** How far ahead is held while the target follows, at least: so long may a link be down, or a run. */
+const LEAST_HORIZON_MS = 120_000;
+/** Part of the time in which the target may be looking through its keys for that. */
+const SHARE = 0.05;
 /** Everything is changed, whenever it is due. */
 const NONE_STAYS = '-1e15';
 
@@ -132,6 +145,12 @@ export class Expiry {
   #importing = false;
   /** True from prepareToOpen() on, until holdAgain(); and at the end. */
   #released = false;
+  /** Expiries that are due within this are held. */
+  #horizonMs = LEAST_HORIZON_MS;
+  /** On the clock of performance.now(): when all keys are looked at again. */
+  #nextLookMs = 0;
+  /** True where what was set right for an opening is to be held again. */
+  #undone = false;
   /** One look at the keys at a time. */
   #looking: Promise<unknown> = Promise.resolve();
 
@@ -159,8 +178,7 @@ export class Expiry {
       await journal(false);
     }
     if (open) return new Expiry(request, 'own-clock');
-    if (kind === 'own-clock') return new Expiry(request, kind);
-    if (kind === 'held') return Expiry.#held(request, former !== null);
+    if (kind !== 'import') return new Expiry(request, kind);
     const expiry = new Expiry(request, 'import');
     try {
       await journal(true);
@@ -171,15 +189,8 @@ export class Expiry {
       if (!(error instanceof ReplyError)) throw error;
       await journal(false);
       note(`the target takes no import mode (${error.reply}): expiries are held back instead`);
-      return Expiry.#held(request, former !== null);
+      return new Expiry(request, 'held');
     }
-  }
-
-  static #held(request: ExpiryRequest, resumed: boolean): Expiry {
-    const expiry = new Expiry(request, 'held');
-    // behind a quit most of them are true
-    if (resumed) void expiry.#holdAll(null);
-    return expiry;
   }
 
   /** True where our writers must say that they import. */
@@ -193,18 +204,48 @@ export class Expiry {
   }
 
   /**
-   * Sets right all expiries but those that are due within `stayMs`, while the feed goes on: what remains for open() is
+   * To be called now and then while the target follows. What is due soon is held, what is not is true: so that the
+   * target can be looked at, and nothing dies on it while a link is down. Keys come nearer to their end, so all are
+   * looked at again before the horizon has passed; where that takes long, it is done more rarely, and further ahead.
+   */
+  tick(feed: ExpiryFeed): void {
+    const { ttls } = this;
+    if (ttls === null || this.#released || !feed.streaming || performance.now() < this.#nextLookMs) return;
+    this.#nextLookMs = Number.POSITIVE_INFINITY;
+    ttls.holdSoon(this.#horizonMs);
+    void this.#alone(() => this.#lookAhead(feed)).catch(() => {
+      // the feed shows what is wrong with the target
+      this.#nextLookMs = 0;
+    });
+  }
+
+  async #lookAhead(feed: ExpiryFeed): Promise<void> {
+    const began = performance.now();
+    if (this.#released) return;
+    await feed.whenSentIsApplied();
+    await this.#lookAtAll('both', this.#horizonMs, NEVER);
+    const now = performance.now();
+    const pauseMs = Math.max(LEAST_HORIZON_MS / 2, (now - began) / SHARE);
+    this.#horizonMs = 2 * pauseMs;
+    this.#nextLookMs = now + pauseMs;
+    if (!this.#undone) return;
+    this.#undone = false;
+    this.#request.note('expiry times are held back again');
+  }
+
+  /**
+   * Sets right all expiries but those that are due within NEAR_MS, while the feed goes on: what remains for open() is
    * little. To be undone by holdAgain().
    * @param signal ends it early
    */
-  async prepareToOpen(feed: ExpiryFeed, signal: AbortSignal, stayMs = NEAR_MS): Promise<void> {
+  async prepareToOpen(feed: ExpiryFeed, signal: AbortSignal): Promise<void> {
     const { ttls } = this;
     if (ttls === null) return;
     this.#released = true;
     await this.#alone(async () => {
-      ttls.holdNear(stayMs);
+      ttls.holdNear(NEAR_MS);
       await this.#within(feed.whenSentIsApplied(), signal);
-      const changed = await this.#lookAtAll('release', stayMs, signal);
+      const changed = await this.#lookAtAll('release', NEAR_MS, signal);
       if (changed > 0) this.#request.note(`expiry times of ${changed} keys set right`);
     });
   }
@@ -219,53 +260,49 @@ export class Expiry {
       this.#released = true;
       await this.#alone(async () => {
         ttls.holdNear(Number.NEGATIVE_INFINITY);
+        if (ttls.noted > 0) await feed.whenSentIsApplied();
+        await this.#releaseNoted(ttls);
+        // the last look in a quiet moment: keys that are renamed could run away from it for ever
+        let through = false;
+        const lastLook = async (): Promise<void> => {
+          while (ttls.moved || ttls.noted > 0) await this.#releaseNoted(ttls);
+          if (this.#released) ttls.holdNone();
+          through = true;
+        };
         // holdAgain() may come while the target does not answer
-        while (this.#released && (ttls.moved || ttls.noted > 0)) {
-          await feed.whenSentIsApplied();
-          const all = ttls.moved;
-          ttls.moved = false;
-          if (all) await this.#lookAtAll('release', null, NEVER);
-          for (const { kind, db, keys } of ttls.take(PAGE_KEYS)) {
-            if (kind === 'keys' || this.#fieldsExpire) await this.#change(kind, db, keys, 'release', null);
-          }
+        while (this.#released && !through) {
+          await feed.whileQuiet(lastLook);
+          if (!through) await delay(QUIET_RETRY_MS);
         }
-        if (this.#released) ttls.holdNone();
       });
     }
     await this.#endImport();
   }
 
+  async #releaseNoted(ttls: HeldTtls): Promise<void> {
+    const all = ttls.moved;
+    ttls.moved = false;
+    if (all) await this.#lookAtAll('release', null, NEVER);
+    for (const { kind, db, keys } of ttls.take(PAGE_KEYS)) {
+      if (kind === 'keys' || this.#fieldsExpire) await this.#change(kind, db, keys, 'release', null);
+    }
+  }
+
   /**
-   * Undoes prepareToOpen() and open(): the target follows again. What was set right is held again by and by: returns at
-   * once, since applications may wait.
+   * Undoes prepareToOpen() and open(): the target follows again. What was set right is held again with the next tick:
+   * returns at once, since applications may wait.
    */
-  async holdAgain(feed: ExpiryFeed): Promise<void> {
+  async holdAgain(): Promise<void> {
     if (this.ttls !== null && this.#released) {
       this.#released = false;
-      this.ttls.holdAll();
-      void this.#holdAll(feed);
+      this.#undone = true;
+      this.#nextLookMs = 0;
+      this.ttls.holdSoon(this.#horizonMs);
     }
     if (this.#kind !== 'import' || this.#importing) return;
     await this.#request.journal(true);
     this.#importing = true;
     await this.ensure();
-  }
-
-  /** Expiries that are true become held ones, however often it takes. @param feed null: nothing was sent yet */
-  async #holdAll(feed: ExpiryFeed | null): Promise<void> {
-    while (!this.#released) {
-      try {
-        await this.#alone(async () => {
-          await feed?.whenSentIsApplied();
-          await this.#lookAtAll('hold', null, NEVER);
-        });
-        this.#request.note('expiry times are held back again');
-        return;
-      } catch {
-        // the feed shows what is wrong with the target
-        await delay(RETRY_MS, undefined, { ref: false });
-      }
-    }
   }
 
   /** Gives the target back as one that may be gone on with: the setting is as it was, held expiries stay. */
@@ -344,7 +381,13 @@ export class Expiry {
   ): Promise<number> {
     const { session, tally } = this.#request;
     const script = kind === 'keys' ? KEYS_SCRIPT : FIELDS_SCRIPT;
-    const words = [SHIFT_MS, HELD_BEFORE_MS, stayMs ?? NONE_STAYS, direction, this.#exactTimes ? 1 : 0];
+    const words = [
+      SHIFT_MS,
+      HELD_BEFORE_MS,
+      stayMs ?? NONE_STAYS,
+      direction === 'both' ? 1 : 0,
+      this.#exactTimes ? 1 : 0,
+    ];
     const most = kind === 'keys' ? keys.length : MOST_FIELDS;
     tally.begin(most);
     let changed: BufferReply | undefined;
@@ -364,7 +407,7 @@ export class Expiry {
     tally.settle(most - Number(changed), false);
     for (const index of Array.isArray(left) ? left : []) {
       const key = keys[Number(index) - 1];
-      if (key !== undefined) this.ttls?.note(kind, db, key);
+      if (key !== undefined && direction === 'release') this.ttls?.note(kind, db, key);
     }
     return Number(changed);
   }

@@ -10,6 +10,13 @@ import { type KeptCopy, keptCopyFromJournal } from './kept-copy.ts';
 import type { JournalEntry } from './run-folder.ts';
 import { type Setting, settingsFromJournal } from './settings.ts';
 
+export interface OwnHistory {
+  readonly replid: string;
+  /** It is the source's history `of` up to here. */
+  readonly of: string;
+  readonly offset: number;
+}
+
 export interface Leftovers {
   /** The last phase that was noted; null: the pair was never begun. */
   readonly phase: Phase | null;
@@ -25,6 +32,8 @@ export interface Leftovers {
   readonly attached: readonly Setting[] | null;
   /** Where in the stream an attached target was when it was given back; null: not known, or it was not. */
   readonly releasedAt: StopPlace | null;
+  /** What an attached target called its history when a change of roles was undone, and up to where it is ours; null: none was. */
+  readonly ownHistory: OwnHistory | null;
   /** Where an attached target was told to find us, the last time; null: never. */
   readonly attachedAt: AttachAddress | null;
   /** Where **e** has made, or was about to make, an attached target a master. */
@@ -52,6 +61,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let feed: Leftovers['feed'] = null;
   let attached: Leftovers['attached'] = null;
   let releasedAt: Leftovers['releasedAt'] = null;
+  let ownHistory: Leftovers['ownHistory'] = null;
   let attachedAt: Leftovers['attachedAt'] = null;
   let handover: Leftovers['handover'] = null;
   let swap: Leftovers['swap'] = null;
@@ -81,6 +91,9 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
       case 'attach':
         attached = settingsFromJournal(entry.data);
         releasedAt = null;
+        break;
+      case 'attach-own-history':
+        ownHistory = entry.data as OwnHistory;
         break;
       case 'attach-released':
         attached = null;
@@ -141,6 +154,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     feed,
     attached,
     releasedAt,
+    ownHistory,
     attachedAt,
     handover,
     swap,

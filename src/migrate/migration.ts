@@ -4,14 +4,12 @@
  * enableWrites(), cutOver(), promote(), behind them rollBack() or finish(); or stop() at any time before, which leaves
  * the source as it was.
  *
- * Next to read: attach-feed.ts and write-feed.ts (how bytes reach the target), cutover.ts (the last steps), way-back.ts
- * (behind them), attach-hold.ts and target-hold.ts (what is changed on the target for the run, and how it is given
- * back).
+ * Next to read: attachment.ts and write-side.ts (the two ways to feed a target, and what each holds of it), attach-feed.ts
+ * and write-feed.ts (how bytes reach it), sampler.ts (how in sync is known), copy-guard.ts (when a copy may be taken),
+ * handover.ts and cutover.ts (the last steps), way-back.ts (behind them).
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
-import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import { ServerSession } from '../client/session.ts';
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
@@ -20,75 +18,60 @@ import {
   type CutoverError,
   InvariantError,
   PreflightError,
-  SourceError,
   TargetError,
   toCutoverError,
 } from '../core/errors.ts';
 import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import { assertMove, isOver, type Phase } from '../core/phase.ts';
-import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
-import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { Fence } from '../target/write/fence.ts';
-import { KeyPositions } from '../target/write/key-positions.ts';
-import { openedMark } from '../target/write/own-writes.ts';
-import { WriteTally } from '../target/write/write-tally.ts';
-import { removeWritten, WrittenKeys } from '../target/write/written-keys.ts';
 import type { StopPlace } from './attach-feed.ts';
 import { isSameAddress, takenBySomebodyElse } from './attach-hold.ts';
-import { type Attachment, attach } from './attachment.ts';
-import { ask, askConfig } from './checks/context.ts';
+import { type Attachment, attach, isNoWayToAttach, stopInZero } from './attachment.ts';
 import { clientsOn, killClients } from './clients.ts';
+import { CopyGuard } from './copy-guard.ts';
 import { cutOver, swapRoles } from './cutover.ts';
 import { CutoverKit, fenceLeftNotes } from './cutover-kit.ts';
-import { Expiry } from './expiry.ts';
-import { type DivergenceSample, type Feed, type FeedListener, FeedSwitch } from './feed.ts';
-import { ForeignWrites } from './foreign-writes.ts';
+import { type Feed, type FeedListener, FeedSwitch } from './feed.ts';
+import { handOver } from './handover.ts';
 import { type CompleteCopy, keptCopyToJournal, reaches, takeUpKeptCopy } from './kept-copy.ts';
 import type { Leftovers } from './leftovers.ts';
-import type { PairContext } from './pair-context.ts';
+import { Nudge } from './nudge.ts';
+import { type CheckedPair, notNow, type PairContext, type PairState } from './pair-context.ts';
+import { pairSnapshot } from './pair-snapshot.ts';
+import { PairVoice } from './pair-voice.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
-import { RateMeter } from './rate-meter.ts';
 import { type AttachedResume, judgeAttached } from './resume-attached.ts';
-import { type LoopSettings, loopHint, parseOutputBuffer, ResyncLoop } from './resync-loop.ts';
 import { primeBacklog, ReverseLink } from './reverse-link.ts';
-import { assertLeftAt, follow, makeMaster, replicationState } from './roles.ts';
-import type { RunFolder } from './run-folder.ts';
+import { follow, replicationState } from './roles.ts';
+import { type RunFolder, safeFileName } from './run-folder.ts';
+import { Sampler } from './sampler.ts';
 import { writeSettings } from './settings.ts';
 import { type Silence, USUAL_SILENCE } from './silence.ts';
 import { keysOf, SourceWatch } from './source-watch.ts';
-import { Steps, within } from './steps.ts';
-import { SAMPLE_INTERVAL_MS, SyncGauge } from './sync-gauge.ts';
+import { Steps } from './steps.ts';
+import { SAMPLE_INTERVAL_MS } from './sync-gauge.ts';
 import { isThrough, TakeUp } from './take-up.ts';
-import { TargetDoor } from './target-door.ts';
-import { TargetHold } from './target-hold.ts';
 import {
+  keepsWrittenWayBack,
   NativeWayBack,
   type RollbackBasics,
   type Sides,
   type WayBack,
   WrittenWayBack,
-  whyLossyWayBack,
+  watchFollowing,
+  whyNoWrittenWayBack,
 } from './way-back.ts';
-import { type Beginning, WriteFeed } from './write-feed.ts';
+import type { Beginning, WriteFeed } from './write-feed.ts';
+import { WriteSide } from './write-side.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** For the answers that a sample takes; far above what a healthy server on a busy machine needs. */
-const SAMPLE_LIMIT_MS = 5_000;
-const SAME_NOTE_MS = 30_000;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
-const NUDGE_EVERY_MS = 1000;
-/** For what is done about a target that is left unpromoted. */
-const LEAVE_LIMIT_MS = 5_000;
-/** Expiries that are due so soon after a quit stay held back. */
-const LEFT_HELD_MS = 10 * 60_000;
-/** For the old source to have its link to the new master. */
-const FOLLOW_LIMIT_MS = 10_000;
 const LOST_TARGET_MS = 3_000;
 
 export interface MigrationPorts {
@@ -97,16 +80,22 @@ export interface MigrationPorts {
   readonly phaseChanged: (phase: Phase) => void;
 }
 
+/** What follows the source, whichever way the target is fed. */
+interface Parts {
+  readonly spool: Spool;
+  readonly watch: SourceWatch;
+  readonly copies: CopyGuard;
+  readonly sampler: Sampler;
+}
+
 export class Migration {
   readonly pair: PairSpec;
   readonly #options: RunOptions;
   readonly #ports: MigrationPorts;
   readonly #left: Leftovers | null;
   readonly #silence: Silence;
+  readonly #voice: PairVoice;
   readonly #abort = new AbortController();
-  readonly #gauge = new SyncGauge();
-  readonly #byteRate = new RateMeter();
-  readonly #commandRate = new RateMeter();
   #phase: Phase = 'checking';
   #reason: string | null = null;
   #error: CutoverError | null = null;
@@ -119,14 +108,10 @@ export class Migration {
   #written: WriteSide | null = null;
   #into: FeedSwitch | null = null;
   #link: SourceLink | null = null;
-  #spool: Spool | null = null;
+  /** Made by start(), unless an earlier process has brought the pair to its end. */
+  #parts: Parts | null = null;
   #following: Promise<void> = Promise.resolve();
   #timers: NodeJS.Timeout[] = [];
-  #seenSource: SourceWatch | null = null;
-  #copies = 0;
-  readonly #loop = new ResyncLoop();
-  /** With --allow-nonempty: which keys of the target are ours. */
-  #keys: KeyPositions | null = null;
   /** True where an earlier process has brought the pair to its end. */
   #through = false;
   /** True where a resumed pair was left with applications writing to its target. */
@@ -144,7 +129,6 @@ export class Migration {
   /** Why the old source could follow only by a full copy; null: it need not. */
   #needsCopy: string | null = null;
   #ending: Promise<void> | null = null;
-  #lastWaiting: { readonly reason: string; readonly atMs: number } | null = null;
   readonly #notes: string[] = [];
 
   /** @param left what an earlier process of this run has left; null: the pair is new */
@@ -160,6 +144,7 @@ export class Migration {
     this.#ports = ports;
     this.#left = left;
     this.#silence = silence;
+    this.#voice = new PairVoice(pair.name, ports.emit);
   }
 
   get phase(): Phase {
@@ -213,12 +198,25 @@ export class Migration {
   }
 
   async #begin(): Promise<void> {
-    const { facts, folder } = this.#checked;
-    this.#spool = new Spool({
-      dir: path.join(folder.dir, 'spool', safeFileName(this.pair.name)),
-      memoryBytes: this.#options.spoolMemoryBytes,
-      limitBytes: this.#options.spoolLimitBytes,
-    });
+    const { source, facts, runDir } = this.#checked;
+    const state = () => this.#state;
+    const watch = new SourceWatch(source);
+    this.#parts = {
+      spool: new Spool({
+        dir: path.join(runDir, 'spool', safeFileName(this.pair.name)),
+        memoryBytes: this.#options.spoolMemoryBytes,
+        limitBytes: this.#options.spoolLimitBytes,
+      }),
+      watch,
+      copies: new CopyGuard(source, watch, state),
+      sampler: new Sampler(watch, state, {
+        sampled: (inSync) => this.#sampled(inSync),
+        silent: () => this.#moveTo('catching-up', 'a server does not answer'),
+        failed: (error) => {
+          if (!this.#abort.signal.aborted) this.#fail(error);
+        },
+      }),
+    };
     const left = this.#left;
     if (left !== null) this.#note(`the run had come to: ${left.phase ?? 'nothing yet'}`);
     if (facts.feed === 'attach') await this.#beginAttached(left);
@@ -246,8 +244,8 @@ export class Migration {
     if (left !== null) await new TakeUp(this.#context, left).undoCutover();
     const has = found.kind === 'go-on' ? found : null;
     let kept = await this.#takeUpKeptCopy(left);
-    if (kept !== null && has !== null && !reaches(kept, this.#checkedSpool, has.from)) {
-      this.#checkedSpool.close();
+    if (kept !== null && has !== null && !reaches(kept, this.#begun.spool, has.from)) {
+      this.#begun.spool.close();
       kept = null;
     }
     try {
@@ -278,18 +276,15 @@ export class Migration {
     has: (AttachedResume & { kind: 'go-on' }) | null,
     kept: CompleteCopy | null,
   ): Promise<void> {
-    const { facts, folder, target } = this.#checked;
+    const pair = this.#checked;
+    const nudge = new Nudge(pair.source, () => this.#state);
     this.#attached = await attach({
-      pair: this.pair,
-      facts,
-      folder,
-      target,
-      listen: this.#options.listen,
-      spool: this.#checkedSpool,
+      ...pair,
+      spool: this.#begun.spool,
       listener: this.#listener({
         // as our replica it is emptied by the copy itself
         prepareTarget: async () => undefined,
-        nudge: () => this.#nudge(),
+        nudge: () => nudge.send(),
       }),
       signal: this.#abort.signal,
       former: left?.attached ?? [],
@@ -307,7 +302,7 @@ export class Migration {
     this.#note(`attach does not work here (${cause.message}): the target is fed by write instead`);
     const result = await preflight(source, target, { ...this.#options, feed: 'write' });
     this.#facts = assertPreflight(this.pair, result);
-    this.#checkedSpool.reset();
+    this.#begun.spool.reset();
     await this.#beginWritten(null, null);
   }
 
@@ -315,19 +310,19 @@ export class Migration {
 
   /** @param handover where an attached target was made a master; null: the feed was write from the beginning */
   async #beginWritten(left: Leftovers | null, handover: StopPlace | null): Promise<void> {
-    const { folder } = this.#checked;
+    const { facts, runId } = this.#checked;
     await this.#journal('feed', handover === null ? 'write' : 'attach');
     if (left !== null) await this.#takeUp(left);
-    await this.#takeHold(left?.targetFence ?? null);
-    if (this.#options.allowNonempty) this.#keys = await this.#writtenKeys(left);
-    const { hold, door } = this.#writing;
-    const { runId } = folder.run;
+    const written = await this.#takeHold(left?.targetFence ?? null);
+    if (this.#options.allowNonempty) await written.listWrittenKeys();
+    const { hold, door } = written;
     const checkpoint =
       left === null
         ? null
         : ((await door.checkpointOf(runId)) ?? (handover === null ? null : checkpointAt(handover, runId)));
     if (handover !== null && checkpoint !== null) await door.writeCheckpoint(checkpoint);
-    if (left === null && this.#keepsWayBack) await primeBacklog(hold.session, hold.endpoint);
+    if (left === null && keepsWrittenWayBack(this.#options, facts))
+      await primeBacklog(hold.session, hold.endpoint);
     this.#into = new FeedSwitch(this.#write(await this.#beginning(left, checkpoint)));
     this.#follow(checkpoint?.offset ?? null);
   }
@@ -340,89 +335,29 @@ export class Migration {
     return checkpoint === null ? { kind: 'copy' } : { kind: 'checkpoint', checkpoint };
   }
 
-  /** Takes the target for us: a user of our own, the lease, and, unless it is open, the fence. */
-  async #takeHold(formerFence: unknown): Promise<void> {
-    const { source, target, facts, folder } = this.#checked;
-    const tally = new WriteTally();
-    const hold = await TargetHold.take({
-      pair: this.pair,
-      facts,
-      folder,
-      source,
-      target,
+  /** @param formerFence what an earlier process may have left on the target; null: none */
+  async #takeHold(formerFence: unknown): Promise<WriteSide> {
+    const written = await WriteSide.take({
+      ...this.#checked,
+      left: this.#left,
       formerFence,
       open: this.#open,
-      replyTimeoutMs: this.#silence.replyMs,
-      tally,
+      silence: this.#silence,
+      assertGoingOn: () => {
+        if (isOver(this.#phase)) throw notNow('go on', this.#phase);
+      },
       onLost: (error) => this.#fail(error),
-      note: (message) => this.#note(message),
     });
-    if (isOver(this.#phase)) {
-      // the pair failed, or was stopped, meanwhile: nobody else knows of it
-      await hold.release();
-      throw notNow('go on', this.#phase);
-    }
-    if (hold.noFenceReason !== null && !this.#open) {
-      this.#note(`others can write to the target while it is filled: ${hold.noFenceReason}`);
-    }
-    const expiry = await this.#keepFromExpiring(hold, tally);
-    const door = new TargetDoor(hold, folder.run.runId, tally, expiry);
-    this.#written = { hold, door, expiry, tally, foreign: null, feed: null };
-    if (hold.noFenceReason !== null && !this.#open) await this.#watchForeignWrites(this.#written);
-  }
-
-  /** While it follows, the target must not let keys expire by its own clock. */
-  async #keepFromExpiring(hold: TargetHold, tally: WriteTally): Promise<Expiry> {
-    const { facts, folder } = this.#checked;
-    const request = {
-      info: facts.target,
-      session: hold.session,
-      dir: path.join(folder.dir, 'expiring', safeFileName(this.pair.name)),
-      open: this.#open,
-      tally,
-      answerLimitMs: this.#options.cutoverTimeoutMs,
-      journal: (on: boolean) => this.#journal('import-mode', on),
-      note: (message: string) => this.#note(message),
-    };
-    return Expiry.take(request, this.#left).catch(async (error: unknown) => {
-      await hold.release();
-      throw error;
-    });
-  }
-
-  /** Takes up, or begins, the list of the keys that we write: they alone go before another copy. */
-  async #writtenKeys(left: Leftovers | null): Promise<KeyPositions> {
-    const { target, folder } = this.#checked;
-    const file = path.join(folder.dir, `written-keys-${safeFileName(this.pair.name)}`);
-    const begun = left !== null && left.phase !== null;
-    const keys = new WrittenKeys(file, begun, (message) => this.#note(message));
-    return new KeyPositions(keys, await ask(target, 'COMMAND'));
+    // from here on whoever ends the pair gives the target back
+    this.#written = written;
+    await written.watchForeignWrites();
+    return written;
   }
 
   #write(begin: Beginning): WriteFeed {
-    const { facts, folder } = this.#checked;
     const written = this.#writing;
-    written.feed = new WriteFeed(
-      this.#checkedSpool,
-      written.door,
-      {
-        run: folder.run.runId,
-        capabilities: facts.capabilities,
-        relativeTtls: !facts.source.atLeast(7, 0),
-        forwardPublish: this.#options.forwardPublish,
-        ttls: written.expiry.ttls,
-        partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
-        begin,
-        leaveOut: null,
-        written: this.#keys,
-        markBatches: this.#keepsWayBack,
-        tally: written.tally,
-        silenceMs: this.#silence.targetMs,
-      },
-      this.#listener({ prepareTarget: () => this.#prepareTarget() }),
-      this.#abort.signal,
-    );
-    return written.feed;
+    const prepareTarget = () => written.prepareForCopy(this.#begun.copies.begun > 1 || this.#left !== null);
+    return written.begin(begin, this.#begun.spool, this.#listener({ prepareTarget }), this.#abort.signal);
   }
 
   /** Keys of the run that a resumed pair found on the target, at least: others may lie beside them, and our own two. */
@@ -447,8 +382,7 @@ export class Migration {
       into,
     );
     // a copy that an earlier process began is emptied away
-    if (this.#left !== null) this.#copies = 1;
-    if (this.#left !== null) this.#sourceWatch.copied(this.#leftOnTarget);
+    if (this.#left !== null) this.#begun.watch.copied(this.#leftOnTarget);
     if (resumedAt === null) this.#moveTo('snapshot');
     else this.#moveTo('catching-up', `resumed at offset ${resumedAt}: the snapshot is on the target`);
     this.#following = this.#link
@@ -463,7 +397,7 @@ export class Migration {
   async #takeUpKeptCopy(left: Leftovers | null): Promise<CompleteCopy | null> {
     const note = (message: string): void => this.#note(message);
     const { signal } = this.#abort;
-    const kept = await takeUpKeptCopy(this.#checkedSpool, left?.kept ?? null, note, signal);
+    const kept = await takeUpKeptCopy(this.#begun.spool, left?.kept ?? null, note, signal);
     signal.throwIfAborted();
     return kept;
   }
@@ -511,87 +445,40 @@ export class Migration {
   }
 
   async #openGates(signal: AbortSignal): Promise<void> {
-    const { hold, foreign, expiry } = this.#writing;
+    const written = this.#writing;
+    const { hold, foreign, expiry } = written;
     await foreign?.assertNone();
     await this.#connectReverse(null);
-    await this.#withExpiryTimes(signal, async () => {
-      await expiry.open(this.#writeFeed);
+    await written.withExpiryTimes(signal, async () => {
+      await expiry.open(written.feed);
       await foreign?.assertNone();
-      if (this.#reverse !== null) await this.#writeOpenedMark();
+      if (this.#reverse !== null) await written.writeOpenedMark();
       this.#notes.push(...(await hold.openGates()));
     });
   }
 
-  /** Sets the expiry times of a target right that is about to be opened; where that fails they are held back again. */
-  async #withExpiryTimes<Value>(signal: AbortSignal, open: () => Promise<Value>): Promise<Value> {
-    if (this.#phase === 'writable') return open();
-    const { expiry } = this.#writing;
-    try {
-      await expiry.prepareToOpen(this.#writeFeed, signal);
-      signal.throwIfAborted();
-      return await open();
-    } catch (error) {
-      await expiry.holdAgain(this.#writeFeed);
-      throw error;
-    }
-  }
-
-  /**
-   * An attached target becomes a master, at an exact place, and is written to from that place on. A replica that was
-   * only made writable would lose on its own replicas what applications write to it (protocol.md 7a).
-   */
-  async #handOver({ hold, feed }: Attachment, calledOff: AbortSignal): Promise<void> {
-    const { source, target, facts, folder } = this.#checked;
+  /** The target is no replica any more behind it: it is written to. */
+  async #handOver(attached: Attachment, calledOff: AbortSignal): Promise<void> {
+    const { hold, feed } = attached;
     const { into } = this.#running;
-    const timeoutMs = this.#options.cutoverTimeoutMs;
-    const over = new AbortController();
-    const signal = AbortSignal.any([calledOff, over.signal]);
-    const limit = {
-      timeoutMs,
-      untilMs: performance.now() + timeoutMs,
-      signal,
-      missing: () => 'no place between two commands was reached',
-    };
-    const steps = new Steps(this.pair.name, this.#ports.emit, signal);
-    try {
-      if (!feed.databaseKnown) await nudgeDatabase(source);
-      steps.undo('stream goes on', async () => feed.goOn());
-      const place = await within(feed.stopAtBoundary(signal), limit);
-      await steps.step('stream stopped', () => within(feed.whenApplied(place.offset), limit));
-      steps.undo('noted', () => this.#journal('handover', null));
-      await this.#journal('handover', place);
-      let own: string | null = null;
-      steps.undo('the target follows again', async () => {
-        if (own === null) {
-          // where its answer was lost nobody knows yet
-          const state = await replicationState(target);
-          if (state.role === 'replica') return;
-          own = state.replid;
-        }
-        feed.takeForOurs(own, place.offset);
-        await hold.follow();
-      });
-      await steps.step('target writable', async () => {
-        const state = await makeMaster(target, facts.target);
-        own = state.replid;
-        assertLeftAt(state, place, target.where);
-      });
-      this.#open = true;
-      steps.undo('the target is no longer written to', async () => {
+    await handOver({
+      ...this.#checked,
+      attached,
+      calledOff,
+      writeFrom: async (place, own) => {
+        this.#open = true;
+        const written = await this.#takeHold(null);
+        const checkpoint = checkpointAt(place, this.#checked.runId);
+        await written.door.writeCheckpoint(checkpoint);
+        await this.#connectReverse(own);
+        into.feed = this.#write({ kind: 'spool', checkpoint, position: feed.positionOf(place.offset) });
+      },
+      stopWriting: async () => {
         this.#open = false;
         await this.#written?.hold.release();
         this.#written = null;
-      });
-      await this.#takeHold(null);
-      const checkpoint = checkpointAt(place, folder.run.runId);
-      await this.#writing.door.writeCheckpoint(checkpoint);
-      await this.#connectReverse(own === null ? null : { replid: own, offset: place.offset });
-      into.feed = this.#write({ kind: 'spool', checkpoint, position: feed.positionOf(place.offset) });
-      steps.keep();
-    } catch (error) {
-      over.abort(toCutoverError(error));
-      throw await steps.back(error);
-    }
+      },
+    });
     feed.close();
     this.#attached = null;
     await hold.release();
@@ -612,7 +499,7 @@ export class Migration {
   async promote(): Promise<void> {
     if (this.#phase !== 'in-sync' && this.#phase !== 'writable') throw notNow('promote', this.#phase);
     if (this.#cutover !== null) throw notNow('promote a second time', this.#phase);
-    if (!this.#bothConnected) throw notNow('promote', 'not connected to both servers');
+    if (!this.#state.bothConnected) throw notNow('promote', 'not connected to both servers');
     await this.#asCutover((signal) =>
       this.#attached === null ? this.#cutOverWritten(signal) : this.#swapRoles(this.#attached, signal),
     );
@@ -633,14 +520,14 @@ export class Migration {
   }
 
   async #cutOverWritten(signal: AbortSignal): Promise<void> {
-    const { hold, foreign, expiry } = this.#writing;
-    const feed = this.#writeFeed;
+    const written = this.#writing;
+    const { hold, foreign, expiry, feed } = written;
     const wasWritable = this.#phase === 'writable';
     if (!wasWritable) await foreign?.assertNone();
     if (!wasWritable) await this.#connectReverse(null);
     const reverse = this.#reverse;
     const fence = this.#sourceFence ?? (await this.#kit.prepareSourceFence(reverse?.user ?? null));
-    const result = await this.#withExpiryTimes(signal, async () => {
+    const openTarget = async () => {
       await this.#kit.warmUp(feed, fence);
       signal.throwIfAborted();
       return cutOver({
@@ -650,9 +537,10 @@ export class Migration {
         expiry: wasWritable ? null : expiry,
         tailCheck: async () => (wasWritable ? '' : this.#kit.compareTail(feed.tail())),
         foreignWrites: wasWritable || foreign === null ? null : () => foreign.assertNone(),
-        mark: wasWritable || reverse === null ? null : () => this.#writeOpenedMark(),
+        mark: wasWritable || reverse === null ? null : () => written.writeOpenedMark(),
       });
-    });
+    };
+    const result = await (wasWritable ? openTarget() : written.withExpiryTimes(signal, openTarget));
     this.#writeOutageMs = wasWritable ? 0 : result.writeOutageMs;
     this.#notes.push(...result.notes);
     if (!wasWritable) this.#moveTo('writable');
@@ -666,20 +554,11 @@ export class Migration {
       );
       await reverse.open().catch((error: unknown) => this.#reverseLost(toCutoverError(error)));
     } else {
-      this.#notes.push(`no way back was kept: ${this.#whyNoWrittenWayBack(fence)}`);
+      this.#notes.push(`no way back was kept: ${whyNoWrittenWayBack(this.#options, fence)}`);
     }
     // last: the commands to type stand below it
     if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
     this.#moveTo('promoted');
-  }
-
-  #whyNoWrittenWayBack(fence: Fence | null): string {
-    if (!this.#options.reverse) return '--no-reverse';
-    if (fence === null) return '--no-source-fence leaves the source writable';
-    if (fence.kind !== 'acl') return 'the source knows no users: nobody could be let through its fence';
-    return this.#options.cutover === 'ask'
-      ? 'the target could not be followed before it was opened'
-      : 'with feed write it needs a session that goes on (--cutover ask)';
   }
 
   /** Feed attach: the target becomes the master, and the source its replica. */
@@ -697,8 +576,9 @@ export class Migration {
       applier: feed,
       replid: () => feed.replid,
       demote: async ({ replid, former }) => {
-        feed.takeForOurs(replid, former?.endOffset ?? -1);
-        await hold.follow();
+        const offset = former?.endOffset ?? -1;
+        feed.takeForOurs(replid, offset);
+        await hold.followAgain({ replid, of: feed.replid, offset });
       },
       tailCheck: () => this.#kit.compareTail(feed.tail()),
       journalSwap: (swap) => this.#journal('swap', swap),
@@ -707,7 +587,10 @@ export class Migration {
     this.#moveTo('writable');
     const notFollowing = noFollowing ?? result.notFollowing;
     if (notFollowing === null) {
-      await this.#watchFollowing(new NativeWayBack(this.#sides), fullCopies);
+      const wayBack = new NativeWayBack(this.#sides);
+      const { lossless, note } = await watchFollowing(wayBack, this.#checked, fullCopies);
+      if (lossless) this.#wayBack = wayBack;
+      this.#notes.push(note);
     } else {
       this.#notes.push(`no way back was kept: ${notFollowing}`);
       if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
@@ -717,43 +600,15 @@ export class Migration {
     await this.#journal('swap', null);
   }
 
-  /** The old source was told to follow: says whether it does, and whether that is a way back. */
-  async #watchFollowing(wayBack: NativeWayBack, fullCopiesBefore: number | null): Promise<void> {
-    const { target, facts } = this.#checked;
-    const [from, to] = [addressOf(this.pair.source), addressOf(this.pair.target)];
-    if (!(await wayBack.established(FOLLOW_LIMIT_MS))) {
-      this.#notes.push(
-        `the old source does not reach the new master at ${to}: no way back yet; it is read-only, see master_link_status in its INFO replication`,
-      );
-      return;
-    }
-    const copied = (await target.info('stats')).number('sync_full') !== fullCopiesBefore;
-    const follows = `the old source ${from} follows the new master${copied ? ' after a full copy' : ''}`;
-    const lossy = whyLossyWayBack(facts);
-    if (lossy === null) this.#wayBack = wayBack;
-    this.#notes.push(
-      lossy === null
-        ? `${follows}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`
-        : `${follows} and is read-only, but that is no way back: ${lossy}`,
-    );
-  }
-
   // ---- behind the cutover --------------------------------------------------------------------------------
-
-  /** Whether a way back is wanted that needs us: in a session that ends with the promotion it would have no use. */
-  get #keepsWayBack(): boolean {
-    const { reverse, cutover, sourceFence } = this.#options;
-    return reverse && sourceFence && cutover === 'ask' && this.#facts?.sourceFence.kind === 'acl';
-  }
 
   /** Follows the target before it is opened. Where that cannot be done there is no way back, and it is said. */
   async #connectReverse(from: { replid: string; offset: number } | null): Promise<void> {
-    if (!this.#keepsWayBack || this.#reverse !== null) return;
     const { facts } = this.#checked;
+    if (!keepsWrittenWayBack(this.#options, facts) || this.#reverse !== null) return;
     try {
       this.#reverse = await ReverseLink.connect({
-        ...this.#context,
-        facts,
+        ...this.#checked,
         targetAccess: this.#writing.hold.endpoint,
         announceVersion: announcedTo(facts.target),
         from,
@@ -772,13 +627,6 @@ export class Migration {
       this.#reverse = null;
       void reverse?.close().catch(() => undefined);
     }
-  }
-
-  /** The last write of ours before those of the applications. */
-  async #writeOpenedMark(): Promise<void> {
-    const { hold, tally } = this.#writing;
-    const [command, ...args] = openedMark(this.#checkedFolder.run.runId);
-    await tally.around(1, () => hold.session.call(command ?? '', ...args));
   }
 
   /** True behind the cutover while a rollback is possible, which then loses nothing. */
@@ -894,35 +742,16 @@ export class Migration {
   // ---- what can be seen ----------------------------------------------------------------------------------
 
   snapshot(): PairSnapshot {
-    const feed = this.#feed;
-    const applied = Math.max(0, feed?.appliedOffset() ?? 0);
-    const total = feed?.snapshotTotal ?? null;
-    const bytes = feed?.snapshotBytes ?? 0;
-    const rate = this.#byteRate.perSecond;
-    const loading = this.#phase === 'snapshot';
-    const oldest = feed?.oldestPendingAt ?? null;
-    const sourceOffset = this.#seenSource?.offset ?? 0;
-    return Object.freeze({
-      pair: this.pair.name,
-      source: addressOf(this.pair.source),
-      target: addressOf(this.pair.target),
+    return pairSnapshot({
+      pair: this.pair,
       phase: this.#phase,
-      feed: this.#attached === null && this.#written !== null ? 'write' : (this.#facts?.feed ?? null),
+      feedKind: this.#attached === null && this.#written !== null ? 'write' : (this.#facts?.feed ?? null),
       reason: this.#reason,
       wayBack: this.#phase === 'promoted' ? (this.#wayBack?.description ?? null) : null,
-      snapshotBytes: bytes,
-      snapshotTotal: total,
-      keys: feed?.keys ?? 0,
       keysTotal: this.#facts?.keysTotal ?? null,
-      bytesPerSecond: loading ? rate : 0,
-      etaSeconds:
-        loading && total !== null && rate > 0 && bytes > total / 100 ? (total - bytes) / rate : null,
-      appliedOffset: applied,
-      sourceOffset,
-      lagBytes: loading ? 0 : Math.max(0, sourceOffset - applied),
-      lagSeconds: loading || oldest === null ? 0 : Math.max(0, (Date.now() - oldest) / 1000),
-      commandsPerSecond: loading ? 0 : this.#commandRate.perSecond,
-      divergences: feed?.divergences ?? 0,
+      feed: this.#feed,
+      sampler: this.#parts?.sampler ?? null,
+      sourceOffset: this.#parts?.watch.offset ?? 0,
     });
   }
 
@@ -943,121 +772,46 @@ export class Migration {
   #listener<Own extends Pick<FeedListener, 'prepareTarget'>>(own: Own): FeedListener & Own {
     return {
       ...own,
-      copyBegins: (position) => this.#copyBegins(position),
+      copyBegins: async (position) => {
+        const { copies, sampler } = this.#begun;
+        await copies.begins(position);
+        // the source was asked meanwhile
+        copies.assertAllowed();
+        sampler.reset();
+        if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
+      },
       snapshotLoaded: () => {
-        this.#sourceWatch.copied(this.#feed?.keys ?? 0);
+        this.#begun.watch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
-        void this.#sample();
+        void this.#begun.sampler.sample();
       },
       waiting: (reason) => {
         this.#reason = reason;
         // a target that changes its role breaks off
-        if (reason !== null && this.#cutover === null) this.#noteWaiting(reason);
+        if (reason !== null && this.#cutover === null) this.#voice.waiting(reason);
       },
       note: (message) => this.#note(message),
       keepCopy: this.#options.keepSnapshot
         ? (copy) => this.#journal('kept-copy', copy === null ? null : keptCopyToJournal(copy))
         : null,
-      divergence: (sample) => this.#diverged(sample),
+      divergence: (sample) => this.#voice.diverged(sample, this.#feed?.divergences ?? 0),
       failed: (error) => this.#fail(error),
       redial: () => this.#link?.redial(),
       acknowledge: () => this.#link?.acknowledge(),
     };
   }
 
-  /** Before each full copy. Throws where one must not be taken. */
-  async #copyBegins(position: ReplicationPosition | null): Promise<void> {
-    this.#refuseCopy();
-    this.#copies++;
-    const { feed } = this.#running.into;
-    const share = feed.snapshotTotal === null ? null : feed.snapshotBytes / Math.max(1, feed.snapshotTotal);
-    this.#loop.begins(performance.now(), position?.offset ?? this.#sourceWatch.offset, share);
-    if (this.#loop.tooMany) throw await this.#loopError();
-    await this.#sourceWatch.assertNotEmptied(position, feed.replid);
-    // the source was asked meanwhile
-    this.#refuseCopy();
-    this.#gauge.reset();
-    if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
-  }
-
-  #refuseCopy(): void {
-    if (isOver(this.#phase)) throw notNow('take a copy', this.#phase);
-    if (this.#cutover !== null) {
-      throw new SourceError('the source wants a full copy in the middle of a cutover: first that is undone', {
-        code: 'full-resync-in-cutover',
-        hint: 'nothing is to be done: the copy is taken behind --cutover-timeout',
-      });
-    }
-    if (this.#phase === 'writable' || this.#open) {
-      throw new TargetError(
-        'the source wants a full copy, but the target already takes writes, which it would wipe',
-        {
-          code: 'full-resync-refused',
-          hint: 'decide which side is right: point the applications back to the source and start again, or promote without draining',
-        },
-      );
-    }
-  }
-
-  async #loopError(): Promise<SourceError> {
-    const setting = async (name: string): Promise<string | null> => {
-      const value = await askConfig(this.#checked.source, name).catch(() => null);
-      return typeof value === 'string' ? value : null;
-    };
-    const backlog = await setting('repl-backlog-size');
-    const now: LoopSettings = {
-      backlogBytes: backlog === null ? null : Number(backlog),
-      outputBuffer: parseOutputBuffer(await setting('client-output-buffer-limit')),
-    };
-    return new SourceError(
-      `the source has asked for ${this.#loop.copies} full copies without the pair getting in sync`,
-      { code: 'resync-loop', hint: loopHint(this.#loop.measure, now), recovery: 'operator' },
-    );
-  }
-
-  /** The first copy finds the target as the preflight left it, later ones find our own keys and functions. */
-  async #prepareTarget(): Promise<void> {
-    const { hold, door, tally, foreign } = this.#writing;
-    const { facts } = this.#checked;
-    await door.endWriters();
-    await hold.renewLease();
-    const begunBefore = this.#copies > 1 || this.#left !== null;
-    if (this.#keys !== null) {
-      if (begunBefore) await this.#removeWritten(hold.session, this.#keys.keys);
-    } else if (begunBefore || this.#options.flushTarget) {
-      await foreign?.restart();
-      const mode = facts.target.atLeast(4, 0) ? ['ASYNC'] : [];
-      await tally.around(1, () => hold.session.call('FLUSHALL', ...mode));
-      if (facts.capabilities.functions) await tally.around(1, () => hold.session.call('FUNCTION', 'FLUSH'));
-    }
-    await door.beginCopy(this.#checkedFolder.run.runId);
-  }
-
-  /** After --allow-nonempty: what was on the target before us stays. */
-  async #removeWritten(session: ServerSession, keys: WrittenKeys): Promise<void> {
-    if (keys.lostBecause !== null) {
-      throw new TargetError(
-        `a new full copy is needed, and it is not known which keys of the target are ours: ${keys.lostBecause}`,
-        {
-          code: 'full-resync-nonempty',
-          hint: 'after --allow-nonempty the target is never emptied: begin a new run into an empty target',
-        },
-      );
-    }
-    await removeWritten(session, keys, this.#checked.facts.target.atLeast(4, 0));
-  }
-
-  /** Samples lag, moves between catching-up and in-sync, shows progress. */
+  /** Begins what is done again and again: samples, progress, a look at the target. */
   #watch(): void {
     const every = (ms: number, work: () => void): void => {
       this.#timers.push(setInterval(work, ms));
     };
-    every(SAMPLE_INTERVAL_MS, () => void this.#sample());
-    every(500, () => {
-      const now = performance.now();
-      this.#byteRate.add(this.#feed?.snapshotBytes ?? 0, now);
-      this.#commandRate.add(this.#feed?.commands ?? 0, now);
+    const { sampler } = this.#begun;
+    every(SAMPLE_INTERVAL_MS, () => {
+      void sampler.sample();
+      this.#written?.tickExpiry();
     });
+    every(500, () => sampler.measure());
     every(1000, () => {
       this.#feed?.tick(Date.now());
       this.#saveSpool();
@@ -1067,34 +821,15 @@ export class Migration {
     every(LOST_TARGET_MS, () => void this.#lookForTarget());
   }
 
-  async #watchForeignWrites(written: WriteSide): Promise<void> {
-    const { facts } = this.#checked;
-    const { hold, tally } = written;
-    let former = this.#left?.foreignWrites ?? null;
-    if (former !== null && this.#options.cutover === 'ask') {
-      this.#note(`others had written to the target before the resume: ${former}; compare both sides first`);
-      former = null;
-    }
-    written.foreign = await ForeignWrites.watch({
-      session: hold.session,
-      info: facts.target,
-      tally,
-      note: (message) => this.#note(message),
-      former,
-      journal: (found) => this.#journal('foreign-writes', found),
-    });
-  }
-
   /** Only until the target is opened, and not in a cutover, which looks for itself. */
   #lookForForeignWrites(): void {
-    const { foreign = null, feed = null } = this.#written ?? {};
     const filling = ['snapshot', 'catching-up', 'in-sync'].includes(this.#phase) && this.#cutover === null;
-    if (filling && foreign !== null && feed?.connected === true) void foreign.tick(feed);
+    if (filling) this.#written?.lookForForeignWrites();
   }
 
   #saveSpool(): void {
     try {
-      this.#spool?.save();
+      this.#parts?.spool.save();
     } catch (error) {
       this.#fail(toCutoverError(error));
     }
@@ -1117,80 +852,23 @@ export class Migration {
     }
   }
 
-  /** True while bytes of the source arrive and can go on to the target. */
-  get #bothConnected(): boolean {
-    return this.#link?.connected === true && this.#feed?.connected === true;
-  }
-
-  /** Our questions, and the fence of a cutover, would go to another server than the one that the link follows. */
-  #otherSource(): void {
-    if (this.#link?.connected === true && this.#cutover === null) this.#sourceWatch.redial();
-  }
-
-  #samplingSince: number | null = null;
-
-  async #sample(): Promise<void> {
-    const source = this.#source;
-    if (source === null || this.#feed === null) return;
-    if (this.#samplingSince !== null) {
-      this.#noSample(performance.now() - this.#samplingSince);
-      return;
+  /** Moves between catching-up and in-sync. */
+  #sampled(inSync: boolean): void {
+    if (this.#phase === 'catching-up' && inSync) {
+      this.#begun.copies.inSync();
+      this.#emit({ event: 'progress', ...this.snapshot() });
+      this.#moveTo('in-sync');
+      if (this.#open)
+        this.#moveTo('writable', 'the applications write to the target since before the resume');
+    } else if (this.#phase === 'in-sync' && !inSync && this.#cutover === null) {
+      this.#moveTo('catching-up', this.#state.bothConnected ? 'the lag grew' : 'a connection was lost');
     }
-    this.#samplingSince = performance.now();
-    try {
-      const followed = await this.#sourceWatch.look(this.#feed.replid);
-      await this.#feed.refresh();
-      const now = performance.now();
-      if (!followed) this.#otherSource();
-      if (!this.#bothConnected || !followed) this.#gauge.reset();
-      const inSync = this.#gauge.sample(this.#sourceWatch.offset, this.#feed.appliedOffset(), now);
-      if (this.#phase === 'catching-up' && inSync) {
-        this.#loop.reset();
-        this.#emit({ event: 'progress', ...this.snapshot() });
-        this.#moveTo('in-sync');
-        if (this.#open)
-          this.#moveTo('writable', 'the applications write to the target since before the resume');
-      } else if (this.#phase === 'in-sync' && !inSync && this.#cutover === null) {
-        this.#moveTo('catching-up', this.#bothConnected ? 'the lag grew' : 'a connection was lost');
-      }
-    } catch (error) {
-      // the link notices a dead source by itself; a source that cannot be asked is not in sync
-      this.#gauge.reset();
-      const { recovery } = toCutoverError(error);
-      if (recovery === 'operator' && !this.#abort.signal.aborted) this.#fail(toCutoverError(error));
-    } finally {
-      this.#samplingSince = null;
-    }
-  }
-
-  /** A sample is under way: in sync is what was proved, not what was true when the last answer came. */
-  #noSample(sinceMs: number): void {
-    if (sinceMs < SAMPLE_LIMIT_MS || this.#cutover !== null || this.#phase !== 'in-sync') return;
-    this.#gauge.reset();
-    this.#moveTo('catching-up', 'a server does not answer');
-  }
-
-  #diverged(sample: DivergenceSample): void {
-    const shown = 20;
-    const count = this.#feed?.divergences ?? 0;
-    if (count > shown) return;
-    const more = count === shown ? ' (more are only counted)' : '';
-    this.#note(
-      `the target answered ${sample.command} of key ${sample.keyDigest} at offset ${sample.offset} with ${sample.reply}${more}`,
-    );
   }
 
   #fail(error: CutoverError): void {
     if (isOver(this.#phase)) return;
     this.#error = error;
-    this.#emit({
-      event: 'error',
-      pair: this.pair.name,
-      code: error.code,
-      message: printable(error.message, 600),
-      hint: printable(error.hint, 600),
-      recovery: error.recovery,
-    });
+    this.#voice.failed(error);
     this.#moveTo('failed', error.message);
     void this.#letGo('failed', error);
   }
@@ -1206,17 +884,16 @@ export class Migration {
     this.#endedAt = performance.now();
     for (const timer of this.#timers) clearInterval(timer);
     this.#emit({ event: 'progress', ...this.snapshot() });
-    if (how === 'stopped') await this.#leaveExpiryTimes();
-    const place = how === 'stopped' ? await this.#stopAttached() : null;
+    if (how === 'stopped') await this.#written?.leaveExpiryTimes();
+    const attached = how === 'stopped' && this.#state.bothConnected ? this.#attached : null;
+    const place = attached === null ? null : await stopInZero(attached);
     this.#abort.abort();
     await this.#following;
     this.#feed?.close();
     try {
       if (this.#wayBack === null) await this.#reverse?.close();
-      if (how === 'promoted') {
-        await this.#written?.door.removeCheckpoint();
-        this.#keys?.keys.remove();
-      } else this.#keys?.keys.close();
+      if (how === 'promoted') await this.#written?.removeOwnKeys();
+      else this.#written?.closeKeys();
       // our user goes on following the target on a way back of ours
       if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack(place);
     } catch (error) {
@@ -1234,49 +911,10 @@ export class Migration {
     if (how !== 'promoted') await this.#closeSessions();
   }
 
-  /**
-   * A target that is left unpromoted: behind a rehearsal its expiry times are true, behind a quit those that are not due
-   * soon, since the source may renew what is due before the run is gone on with.
-   */
-  async #leaveExpiryTimes(): Promise<void> {
-    const { expiry, feed } = this.#written ?? { expiry: null, feed: null };
-    if (expiry === null || feed?.streaming !== true || this.#open) return;
-    const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
-    const rehearsal = this.#options.stopAtInSync;
-    const work = async (): Promise<void> => {
-      await expiry.prepareToOpen(feed, signal, rehearsal ? undefined : LEFT_HELD_MS);
-      if (rehearsal) await expiry.open(feed);
-    };
-    await Promise.race([work(), delay(LEAVE_LIMIT_MS, undefined, { ref: false })]).catch(() => undefined);
-  }
-
-  /** A target that is given back at such a place can be gone on with by resume; null: it was not brought to one. */
-  async #stopAttached(): Promise<StopPlace | null> {
-    const feed = this.#attached?.feed;
-    if (feed === undefined || !feed.streaming || !this.#bothConnected) return null;
-    const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
-    const stop = async (): Promise<StopPlace> => {
-      const place = await feed.stopInZero(signal);
-      await feed.whenApplied(place.offset);
-      return place;
-    };
-    return Promise.race([stop(), delay(LEAVE_LIMIT_MS, null, { ref: false })]).catch(() => null);
-  }
-
-  /** Not in a cutover: while writes are held back it would wait, and all our other questions behind it. */
-  #nudge(): void {
-    const now = performance.now();
-    if (this.#cutover !== null || now - this.#nudgedAt < NUDGE_EVERY_MS) return;
-    this.#nudgedAt = now;
-    nudgeDatabase(this.#checked.source).catch(() => undefined);
-  }
-
-  #nudgedAt = Number.NEGATIVE_INFINITY;
-
   /** What is kept of a copy stays only where resume can go on with it. */
   async #closeSpool(how: 'promoted' | 'stopped' | 'failed'): Promise<void> {
-    const spool = this.#spool;
-    if (spool === null) return;
+    const spool = this.#parts?.spool;
+    if (spool === undefined) return;
     if (!spool.keeps) spool.close();
     else if (how === 'stopped') {
       spool.leave();
@@ -1290,8 +928,7 @@ export class Migration {
   /** Undoes what was changed on the target for the run. May be called again. */
   async #giveTargetBack(place: StopPlace | null = null): Promise<void> {
     await this.#attached?.hold.release(place);
-    await this.#written?.expiry.release();
-    this.#notes.push(...((await this.#written?.hold.release()) ?? []));
+    this.#notes.push(...((await this.#written?.release()) ?? []));
   }
 
   #notGivenBack(cause: CutoverError): void {
@@ -1329,28 +966,13 @@ export class Migration {
     assertMove(from, to);
     this.#phase = to;
     if (to !== 'snapshot' || reason === undefined) this.#reason = reason ?? null;
-    this.#emit({
-      event: 'phase',
-      pair: this.pair.name,
-      from,
-      to,
-      ...(reason === undefined ? {} : { reason: printable(reason, 600) }),
-    });
+    this.#voice.moved(from, to, reason);
     void this.#folder?.append({ kind: 'phase', pair: this.pair.name, data: to }).catch(() => undefined);
     this.#ports.phaseChanged(to);
   }
 
-  /** A condition that lasts is found anew with each retry: it is said once, and again after a while. */
-  #noteWaiting(reason: string): void {
-    const last = this.#lastWaiting;
-    const now = performance.now();
-    if (last !== null && last.reason === reason && now - last.atMs < SAME_NOTE_MS) return;
-    this.#lastWaiting = { reason, atMs: now };
-    this.#note(reason);
-  }
-
   #note(message: string): void {
-    this.#emit({ event: 'note', pair: this.pair.name, message: printable(message, 600) });
+    this.#voice.note(message);
   }
 
   #emit(event: MigrationEvent): void {
@@ -1366,17 +988,24 @@ export class Migration {
     return { source: this.#source, target: this.#target };
   }
 
-  get #checked(): { source: ServerSession; target: ServerSession; facts: PairFacts; folder: RunFolder } {
-    if (this.#facts === null) throw new InvariantError('the pair was not checked');
-    return { ...this.#sessions, facts: this.#facts, folder: this.#checkedFolder };
-  }
-
   get #sides(): Sides {
     const { source, target, facts } = this.#checked;
     return {
       pair: this.pair,
       source: { session: source, info: facts.source },
       target: { session: target, info: facts.target },
+    };
+  }
+
+  get #state(): PairState {
+    const linked = this.#link?.connected === true;
+    return {
+      phase: this.#phase,
+      inCutover: this.#cutover !== null,
+      open: this.#open,
+      into: this.#into,
+      linked,
+      bothConnected: linked && this.#feed?.connected === true,
     };
   }
 
@@ -1395,8 +1024,13 @@ export class Migration {
     };
   }
 
+  get #checked(): CheckedPair {
+    if (this.#facts === null) throw new InvariantError('the pair was not checked');
+    return { ...this.#context, facts: this.#facts };
+  }
+
   get #kit(): CutoverKit {
-    return new CutoverKit({ ...this.#context, facts: this.#checked.facts });
+    return new CutoverKit(this.#checked);
   }
 
   get #checkedFolder(): RunFolder {
@@ -1404,25 +1038,14 @@ export class Migration {
     return this.#folder;
   }
 
-  get #sourceWatch(): SourceWatch {
-    this.#seenSource ??= new SourceWatch(this.#sessions.source);
-    return this.#seenSource;
-  }
-
-  get #checkedSpool(): Spool {
-    if (this.#spool === null) throw new InvariantError('the pair was not begun');
-    return this.#spool;
+  get #begun(): Parts {
+    if (this.#parts === null) throw new InvariantError('the pair was not begun');
+    return this.#parts;
   }
 
   get #writing(): WriteSide {
     if (this.#written === null) throw new InvariantError('the target is not written to');
     return this.#written;
-  }
-
-  get #writeFeed(): WriteFeed {
-    const { feed } = this.#writing;
-    if (feed === null) throw new InvariantError('the target is not written to yet');
-    return feed;
   }
 
   get #running(): { into: FeedSwitch } {
@@ -1435,26 +1058,6 @@ export class Migration {
   }
 }
 
-/** What feed `write` needs of the target. */
-interface WriteSide {
-  readonly hold: TargetHold;
-  readonly door: TargetDoor;
-  /** Who lets its keys expire. */
-  readonly expiry: Expiry;
-  /** What we write to it. */
-  readonly tally: WriteTally;
-  /** What others write to it; null where they cannot, or may, or where it cannot be noticed. */
-  foreign: ForeignWrites | null;
-  /** null before it is begun. */
-  feed: WriteFeed | null;
-}
-
-/** Makes a source say in its stream which database is selected; messages that nobody listens to change no data. */
-async function nudgeDatabase(source: ServerSession): Promise<void> {
-  const message = ['PUBLISH', 'redis-cutover', ''] as const;
-  await source.pipeline([['SELECT', 1], message, ['SELECT', 0], message]);
-}
-
 /** The version that a server must be told of to send what we can read; null: none (protocol.md 1.7). */
 function announcedTo(info: ServerInfo): string | null {
   return info.family === 'valkey' && info.atLeast(8, 0) ? NEWEST_VALKEY : null;
@@ -1464,26 +1067,10 @@ function checkpointAt({ replid, offset, db }: StopPlace, run: string): Checkpoin
   return { replid, offset, db, run, phase: 'stream' };
 }
 
-/** Whether feed `write` may do where attaching failed like this. */
-function isNoWayToAttach(error: CutoverError): boolean {
-  return error instanceof ReplyError || error.code === 'target-unreachable' || error.code === 'listen';
-}
-
 function calledOff(reason: string): TargetError {
   return new TargetError(`the cutover was called off: ${reason}`, {
     code: 'cutover-called-off',
     hint: 'nothing is to be done: it was undone',
     recovery: 'none',
   });
-}
-
-function notNow(what: string, state: string): PreflightError {
-  return new PreflightError(`cannot ${what} while the pair is ${state}`, {
-    code: 'not-now',
-    hint: 'wait until the pair is in sync',
-  });
-}
-
-function safeFileName(name: string): string {
-  return name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 100);
 }

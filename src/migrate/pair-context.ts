@@ -1,8 +1,11 @@
 /** What the parts of one pair's migration share: its servers, its run, and who hears of what happens. */
 import type { ServerSession } from '../client/session.ts';
 import type { PairSpec } from '../core/endpoint.ts';
+import { PreflightError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
+import type { Phase } from '../core/phase.ts';
+import type { FeedSwitch } from './feed.ts';
 import type { PairFacts } from './preflight.ts';
 
 export interface PairContext {
@@ -25,4 +28,27 @@ export interface PairContext {
 /** The same behind a preflight. */
 export interface CheckedPair extends PairContext {
   readonly facts: PairFacts;
+}
+
+/** How the pair stands at the moment: to be asked for anew behind each await. */
+export interface PairState {
+  readonly phase: Phase;
+  /** True while a cutover or a rollback is under way, or being undone. */
+  readonly inCutover: boolean;
+  /** True where the target takes writes of applications though the phase does not say so yet. */
+  readonly open: boolean;
+  /** What the link pours into; null before there is a feed. */
+  readonly into: FeedSwitch | null;
+  /** True while there is a link with the source. */
+  readonly linked: boolean;
+  /** True while bytes of the source arrive and can go on to the target. */
+  readonly bothConnected: boolean;
+}
+
+/** @param state the phase, or what else the pair is busy with, for people */
+export function notNow(what: string, state: string): PreflightError {
+  return new PreflightError(`cannot ${what} while the pair is ${state}`, {
+    code: 'not-now',
+    hint: 'wait until the pair is in sync',
+  });
 }

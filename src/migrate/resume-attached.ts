@@ -33,7 +33,7 @@ export type AttachedResume =
  * `two-masters` (exit 7) where a cutover was under way, and nothing tells whether it had come to the target
  */
 export function judgeAttached(
-  left: Pick<Leftovers, 'swap' | 'handover' | 'releasedAt'>,
+  left: Pick<Leftovers, 'swap' | 'handover' | 'releasedAt' | 'ownHistory'>,
   source: ReplicationState,
   target: ReplicationState,
   targetKeys: number,
@@ -68,6 +68,13 @@ export function judgeAttached(
     const db = left.releasedAt?.offset === endOffset ? left.releasedAt.db : -1;
     return { kind: 'go-on', from: { replid, offset: endOffset }, db, ownReplid: target.replid };
   }
+  // given back before it had followed again
+  const own = left.ownHistory;
+  if (own !== null && former?.replid === own.replid && isAt(own.offset, former.endOffset, target.offset)) {
+    const known = own.of === source.replid || own.of === source.former?.replid;
+    const from = { replid: own.of, offset: own.offset };
+    if (known) return { kind: 'go-on', from, db: -1, ownReplid: target.replid };
+  }
   if (targetKeys === 0) return { kind: 'copy' };
   if (left.swap !== null) {
     throw new PreflightError(
@@ -95,4 +102,8 @@ export function judgeAttached(
       hint: 'look at what they are; to throw them away: FLUSHALL on the target, then resume',
     },
   );
+}
+
+function isAt(offset: number, ...others: readonly number[]): boolean {
+  return others.every((other) => other === offset);
 }

@@ -381,3 +381,8 @@ function notWritten(dir: string, cause: unknown): CheckpointError {
 function codeOf(error: unknown): string {
   return printable((error as NodeJS.ErrnoException | null)?.code ?? 'unknown');
 }
+
+/** The name of a pair as part of a file's name. */
+export function safeFileName(name: string): string {
+  return name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 100);
+}

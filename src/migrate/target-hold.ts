@@ -4,23 +4,17 @@
  * crash; release() undoes it.
  */
 import { ServerSession } from '../client/session.ts';
-import type { Endpoint, PairSpec } from '../core/endpoint.ts';
+import type { Endpoint } from '../core/endpoint.ts';
 import { type CutoverError, TargetError, toCutoverError } from '../core/errors.ts';
 import { createRunUser, dropRunUser, Fence } from '../target/write/fence.ts';
 import { acquireLease, type Lease } from '../target/write/lease.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
-import type { PairFacts } from './preflight.ts';
-import type { RunFolder } from './run-folder.ts';
+import type { CheckedPair } from './pair-context.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-export interface HoldRequest {
-  readonly pair: PairSpec;
-  readonly facts: PairFacts;
-  readonly folder: RunFolder;
-  readonly source: ServerSession;
-  /** The operator's own session with the target: sets and lifts the fence. */
-  readonly target: ServerSession;
+/** The operator's own session with the target sets and lifts the fence. */
+export interface HoldRequest extends CheckedPair {
   /** The fence that an earlier process of this run may have set (Fence.toJournal()); null: none. */
   readonly formerFence: unknown;
   /** True where the applications write to the target already: no fence is set. */
@@ -30,7 +24,6 @@ export interface HoldRequest {
   /** Where what the lease executes is counted. */
   readonly tally: WriteTally;
   readonly onLost: (error: CutoverError) => void;
-  readonly note: (message: string) => void;
 }
 
 export class TargetHold {
@@ -62,8 +55,7 @@ export class TargetHold {
 
   /** @throws PreflightError where another run has the target; what was changed until then is undone */
   static async take(request: HoldRequest): Promise<TargetHold> {
-    const { pair, facts, folder, source, target, onLost, formerFence, open, tally } = request;
-    const { runId } = folder.run;
+    const { pair, facts, runId, source, target, onLost, formerFence, open, tally, journal } = request;
     const own = await ownAccess(request);
     let lease: Lease | null = null;
     let fence: Fence | null = null;
@@ -79,7 +71,7 @@ export class TargetHold {
               exceptUser: own.ownUser ? own.endpoint.username : null,
             });
       if (!open) {
-        await folder.append({ kind: 'target-fence', pair: pair.name, data: fence.toJournal() }, 'durable');
+        await journal('target-fence', fence.toJournal());
         await fence.set();
       }
       return new TargetHold(request, own, lease, fence);
@@ -104,7 +96,7 @@ export class TargetHold {
     if (!this.#fenced) return [];
     const notes = await this.#fence.lift();
     this.#fenced = false;
-    await this.#note('target-fence-lifted');
+    await this.#request.journal('target-fence-lifted');
     return notes;
   }
 
@@ -115,7 +107,7 @@ export class TargetHold {
 
   /** Undoes openGates(), for a cutover that is called off. */
   async closeGates(): Promise<void> {
-    await this.#note('target-fence', this.#fence.toJournal());
+    await this.#request.journal('target-fence', this.#fence.toJournal());
     await this.#fence.set();
     this.#fenced = true;
   }
@@ -128,11 +120,11 @@ export class TargetHold {
   async regain(): Promise<boolean> {
     const password = this.endpoint.password;
     if (!this.#ownUser || this.#released || password === null) return false;
-    const { target, facts, folder, note } = this.#request;
+    const { target, facts, runId, note } = this.#request;
     // a target that failed over: the operator's connection may still lead to the server of before
     target.redial();
     if (this.#fenced) await this.#fence.set();
-    await createRunUser(target, facts.target, folder.run.runId, password);
+    await createRunUser(target, facts.target, runId, password);
     note(
       this.#fenced
         ? 'the target had forgotten our user and the fence (was it restarted?): both are set again; others could write meanwhile'
@@ -152,18 +144,14 @@ export class TargetHold {
     if (this.#released) return [];
     this.#released = true;
     const notes = [...(await this.openGates())];
-    const { target, folder, pair } = this.#request;
+    const { target, runId, journal } = this.#request;
     await this.#lease.release().catch(() => undefined);
     if (this.#ownUser) {
       await this.session.close();
-      await dropRunUser(target, folder.run.runId);
-      await folder.append({ kind: 'run-user-dropped', pair: pair.name, data: null }, 'durable');
+      await dropRunUser(target, runId);
+      await journal('run-user-dropped');
     }
     return notes;
-  }
-
-  async #note(kind: string, data: unknown = null): Promise<void> {
-    await this.#request.folder.append({ kind, pair: this.#request.pair.name, data }, 'durable');
   }
 }
 
@@ -171,17 +159,17 @@ export class TargetHold {
 async function ownAccess(
   request: HoldRequest,
 ): Promise<{ endpoint: Endpoint; session: ServerSession; ownUser: boolean }> {
-  const { pair, facts, folder, target, replyTimeoutMs } = request;
+  const { pair, facts, runId, target, replyTimeoutMs, journal } = request;
   if (!facts.capabilities.acl) return { endpoint: pair.target, session: target, ownUser: false };
-  await folder.append({ kind: 'run-user', pair: pair.name, data: null }, 'durable');
-  const { username, password } = await createRunUser(target, facts.target, folder.run.runId);
+  await journal('run-user');
+  const { username, password } = await createRunUser(target, facts.target, runId);
   const endpoint: Endpoint = { ...pair.target, username, password };
   try {
     const limits = { connectTimeoutMs: CONNECT_TIMEOUT_MS, replyTimeoutMs };
     const session = await ServerSession.open(endpoint, 'target', limits);
     return { endpoint, session, ownUser: true };
   } catch (cause) {
-    await dropRunUser(target, folder.run.runId).catch(() => undefined);
+    await dropRunUser(target, runId).catch(() => undefined);
     const error = toCutoverError(cause);
     // not refused: it was not asked
     if (error.recovery === 'reconnect') throw error;

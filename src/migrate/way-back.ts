@@ -6,10 +6,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
-import type { Endpoint, PairSpec } from '../core/endpoint.ts';
+import { addressOf, type Endpoint, type PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, SourceError } from '../core/errors.ts';
+import type { RunOptions } from '../core/options.ts';
 import { Fence } from '../target/write/fence.ts';
 import { type CutoverBasics, cutOver, sourceOffset, swapRoles } from './cutover.ts';
+import type { CheckedPair } from './pair-context.ts';
+import type { PairFacts } from './preflight.ts';
 import type { ReverseLink } from './reverse-link.ts';
 import { follow, type ReplicationState, replicationState } from './roles.ts';
 import type { Setting } from './settings.ts';
@@ -43,6 +46,8 @@ export interface Sides {
 }
 
 const POLL_MS = 20;
+/** For the old source to have its link to the new master. */
+const FOLLOW_LIMIT_MS = 10_000;
 
 /** The old source follows the new master by itself. */
 export class NativeWayBack implements WayBack {
@@ -232,10 +237,7 @@ export function whyNoNativeWayBack(
  * Why the old source loses writes when it follows the new master, so that a rollback would, too; null: it does not. A
  * replica that does not understand a command goes on without it (measured: a 6.0 behind a 7.0 has no key of SET … EX).
  */
-export function whyLossyWayBack(infos: {
-  readonly source: ServerInfo;
-  readonly target: ServerInfo;
-}): string | null {
+function whyLossyWayBack(infos: { readonly source: ServerInfo; readonly target: ServerInfo }): string | null {
   const { source, target } = infos;
   const unknown = rewrittenFor(target).find(({ since }) => !source.atLeast(...since));
   if (unknown === undefined) return null;
@@ -253,4 +255,45 @@ function rewrittenFor(
     rewritten.push({ what: 'HSETEX … KEEPTTL of HINCRBYFLOAT', since: [8, 0] });
   }
   return rewritten;
+}
+
+/**
+ * Behind swapRoles() the old source was told to follow: says whether it does, and whether that is a way back.
+ * @param fullCopiesBefore `sync_full` of the new master before that
+ */
+export async function watchFollowing(
+  wayBack: NativeWayBack,
+  { pair, target, facts }: CheckedPair,
+  fullCopiesBefore: number | null,
+): Promise<{ readonly lossless: boolean; readonly note: string }> {
+  const [from, to] = [addressOf(pair.source), addressOf(pair.target)];
+  if (!(await wayBack.established(FOLLOW_LIMIT_MS))) {
+    const note = `the old source does not reach the new master at ${to}: no way back yet; it is read-only, see master_link_status in its INFO replication`;
+    return { lossless: false, note };
+  }
+  const copied = (await target.info('stats')).number('sync_full') !== fullCopiesBefore;
+  const follows = `the old source ${from} follows the new master${copied ? ' after a full copy' : ''}`;
+  const lossy = whyLossyWayBack(facts);
+  return lossy === null
+    ? {
+        lossless: true,
+        note: `${follows}: a rollback loses nothing; to end that, on it: REPLICAOF NO ONE`,
+      }
+    : { lossless: false, note: `${follows} and is read-only, but that is no way back: ${lossy}` };
+}
+
+/** Whether a way back is wanted that needs us: in a session that ends with the promotion it would have no use. */
+export function keepsWrittenWayBack(options: RunOptions, facts: PairFacts): boolean {
+  const { reverse, cutover, sourceFence } = options;
+  return reverse && sourceFence && cutover === 'ask' && facts.sourceFence.kind === 'acl';
+}
+
+/** Why there is no way back that needs us, for people. @param fence the one of the old source; null: none */
+export function whyNoWrittenWayBack(options: RunOptions, fence: Fence | null): string {
+  if (!options.reverse) return '--no-reverse';
+  if (fence === null) return '--no-source-fence leaves the source writable';
+  if (fence.kind !== 'acl') return 'the source knows no users: nobody could be let through its fence';
+  return options.cutover === 'ask'
+    ? 'the target could not be followed before it was opened'
+    : 'with feed write it needs a session that goes on (--cutover ask)';
 }

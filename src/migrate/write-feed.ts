@@ -362,6 +362,7 @@ export class WriteFeed implements Feed, ReplyListener {
    * in the middle of a huge command or transaction, or without a connection, `work` is not done.
    */
   async whileQuiet(work: () => Promise<void>): Promise<void> {
+    if (this.#finished) return work();
     if (this.#pausing) return;
     this.#pausing = true;
     try {
@@ -437,6 +438,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#spool.reset();
     this.#tail.reset();
     this.#listener.waiting(null);
+    this.#settings.ttls?.holdAll();
     this.#keptName = null;
     this.#beginSnapshot(position, framing, framing.kind === 'length' ? framing.bytes : null);
     const { keepCopy } = this.#listener;

@@ -1,8 +1,8 @@
 /**
  * Keys that must not die on the target before the source has had its say. A target expires keys by its own clock; one
  * whose TTL the source has renewed, or in which it goes on counting, may be gone there before the command that says so
- * arrives (protocol.md 2.3). So an expiry is sent SHIFT_MS later than it is, as long as the target only follows;
- * before applications write to it, migrate/expiry.ts gives all keys their true ones. Such an expiry is recognised by
+ * arrives (protocol.md 2.3). So an expiry that is due soon is sent SHIFT_MS later than it is, as long as the target only
+ * follows; before applications write to it, migrate/expiry.ts gives all keys their true ones. Such an expiry is recognised by
  * itself: no crash, no days between a quit and a resume, and no target that comes back with older data can make it
  * pass for a true one.
  *
@@ -21,8 +21,10 @@ export const SHIFT_MS = 40_123_456_789_000;
 export const HELD_BEFORE_MS = 7_260_000_000_000;
 
 type Holding =
-  /** Every expiry. */
+  /** Every expiry: while the snapshot is loaded. */
   | { readonly kind: 'all' }
+  /** Those that are due within `withinMs`: while the target follows. */
+  | { readonly kind: 'soon'; readonly withinMs: number }
   /** Those that are due within `withinMs`, and their keys are noted: the others are being set right meanwhile. */
   | { readonly kind: 'near'; readonly withinMs: number }
   /** None: applications are about to write to the target, or do so. */
@@ -53,6 +55,11 @@ export class HeldTtls {
 
   holdAll(): void {
     this.#holding = { kind: 'all' };
+    this.forget();
+  }
+
+  holdSoon(withinMs: number): void {
+    this.#holding = { kind: 'soon', withinMs };
     this.forget();
   }
 
@@ -121,10 +128,8 @@ export class HeldTtls {
   #held(noted: KeyLog, db: number, key: Buffer, start: number, end: number, atMs: number): number {
     const holding = this.#holding;
     if (atMs < 0 || atMs >= HELD_BEFORE_MS || holding.kind === 'none') return atMs;
-    if (holding.kind === 'near') {
-      if (atMs >= this.#now() + holding.withinMs) return atMs;
-      noted.add(db, key, start, end);
-    }
+    if (holding.kind !== 'all' && atMs >= this.#now() + holding.withinMs) return atMs;
+    if (holding.kind === 'near') noted.add(db, key, start, end);
     return atMs + SHIFT_MS;
   }
 

@@ -17,6 +17,7 @@ test('nothing was begun', () => {
     feed: null,
     attached: null,
     releasedAt: null,
+    ownHistory: null,
     attachedAt: null,
     handover: null,
     swap: null,

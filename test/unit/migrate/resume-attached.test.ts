@@ -7,8 +7,8 @@ import type { ReplicationState } from '../../../src/migrate/roles.ts';
 
 type Left = Parameters<typeof judgeAttached>[0];
 
-const nothing: Left = { swap: null, handover: null, releasedAt: null };
-const swapping: Left = { swap: { pings: null }, handover: null, releasedAt: null };
+const nothing: Left = { swap: null, handover: null, releasedAt: null, ownHistory: null };
+const swapping: Left = { swap: { pings: null }, handover: null, releasedAt: null, ownHistory: null };
 
 function master(replid: string, offset: number, former: ReplicationState['former'] = null): ReplicationState {
   return { role: 'master', replid, offset, master: null, linkUp: false, former };
@@ -77,6 +77,18 @@ const CASES: readonly Case[] = [
     target: master('T', 90, was('S', 90)),
     is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: 'T' },
   },
+  {
+    what: 'given back a second time, before it had followed again',
+    left: { ...nothing, ownHistory: { replid: 'T', of: 'S', offset: 90 } },
+    target: master('T2', 90, was('T', 90)),
+    is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: 'T2' },
+  },
+  {
+    what: 'given back a second time, written in between',
+    left: { ...nothing, ownHistory: { replid: 'T', of: 'S', offset: 90 } },
+    target: master('T2', 95, was('T', 95)),
+    is: 'other-history',
+  },
   { what: 'given back, written since', target: master('T', 95, was('S', 90)), is: 'target-written' },
   {
     what: 'given back, nothing written since, and the source has lost its history',
@@ -93,19 +105,24 @@ const CASES: readonly Case[] = [
   { what: 'restarted empty', target: master('T', 0), keys: 0, is: { kind: 'copy' } },
   {
     what: 'opened by e',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null },
+    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null, ownHistory: null },
     target: master('T', 500, was('S', 90)),
     is: { kind: 'written', place: { replid: 'S', offset: 90, db: 2 } },
   },
   {
     what: 'e was noted, and the target not yet made a master',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null },
+    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null, ownHistory: null },
     target: replica('S', 90),
     is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: null },
   },
   {
     what: 'a place of e that never was, and a cutover at the very same place',
-    left: { swap: { pings: null }, handover: { replid: 'S', offset: 100, db: 0 }, releasedAt: null },
+    left: {
+      swap: { pings: null },
+      handover: { replid: 'S', offset: 100, db: 0 },
+      releasedAt: null,
+      ownHistory: null,
+    },
     target: master('T', 100, was('S', 100)),
     is: promoted(false, true),
   },
