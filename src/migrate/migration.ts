@@ -29,13 +29,16 @@ import type { RunOptions } from '../core/options.ts';
 import { assertMove, isOver, type Phase } from '../core/phase.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import { printable } from '../core/text.ts';
+import type { Form } from '../rdb/forms.ts';
 import { SourceLink } from '../source/link.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
 import { Spool } from '../spool/spool.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { Fence } from '../target/write/fence.ts';
 import { KeyPositions } from '../target/write/key-positions.ts';
+import { levelOf, missingForms } from '../target/write/missing-forms.ts';
 import { openedMark } from '../target/write/own-writes.ts';
+import { probeForms } from '../target/write/probe.ts';
 import { WriteTally } from '../target/write/write-tally.ts';
 import { removeWritten, WrittenKeys } from '../target/write/written-keys.ts';
 import type { StopPlace } from './attach-feed.ts';
@@ -145,6 +148,8 @@ export class Migration {
   #ending: Promise<void> | null = null;
   #lastWaiting: { readonly reason: string; readonly atMs: number } | null = null;
   readonly #notes: string[] = [];
+  /** What the latest copy has lost, since the target has no place for it. */
+  #lost: readonly string[] = [];
 
   /** @param left what an earlier process of this run has left; null: the pair is new */
   constructor(
@@ -287,7 +292,7 @@ export class Migration {
       spool: this.#checkedSpool,
       listener: this.#listener({
         // as our replica it is emptied by the copy itself
-        prepareTarget: async () => undefined,
+        prepareTarget: async () => null,
       }),
       signal: this.#abort.signal,
       former: left?.attached ?? [],
@@ -407,7 +412,9 @@ export class Migration {
         run: folder.run.runId,
         capabilities: facts.capabilities,
         relativeTtls: !facts.source.atLeast(7, 0),
+        missing: missingForms(levelOf(facts.source), levelOf(facts.target)),
         forwardPublish: this.#options.forwardPublish,
+        allowLoss: this.#options.allowLoss,
         ttls: written.expiry.ttls,
         partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
         begin,
@@ -932,7 +939,7 @@ export class Migration {
       keys: this.#feed?.keys || (this.#left === null ? 0 : (this.#facts?.keysTotal ?? 0)),
       seconds: Math.round(((this.#endedAt ?? performance.now()) - this.#startedAt) / 100) / 10,
       writeOutageMs: this.#writeOutageMs,
-      notes: this.#notes,
+      notes: [...this.#lost, ...this.#notes],
     };
   }
 
@@ -942,7 +949,9 @@ export class Migration {
     return {
       ...own,
       copyBegins: (position) => this.#copyBegins(position),
-      snapshotLoaded: () => {
+      snapshotLoaded: (lost) => {
+        this.#lost = lost;
+        for (const message of lost) this.#note(message);
         this.#sourceWatch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
         void this.#sample();
@@ -1014,7 +1023,7 @@ export class Migration {
   }
 
   /** The first copy finds the target as the preflight left it, later ones find our own keys and functions. */
-  async #prepareTarget(): Promise<void> {
+  async #prepareTarget(): Promise<ReadonlySet<Form> | null> {
     const { hold, door, tally, foreign } = this.#writing;
     const { facts } = this.#checked;
     await door.endWriters();
@@ -1028,7 +1037,9 @@ export class Migration {
       await tally.around(1, () => hold.session.call('FLUSHALL', ...mode));
       if (facts.capabilities.functions) await tally.around(1, () => hold.session.call('FUNCTION', 'FLUSH'));
     }
+    const forms = await probeForms(hold.session, tally);
     await door.beginCopy(this.#checkedFolder.run.runId);
+    return forms;
   }
 
   /** After --allow-nonempty: what was on the target before us stays. */

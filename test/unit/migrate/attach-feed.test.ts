@@ -38,7 +38,7 @@ function feedOf(
   const kept: (KeptCopy | null)[] = [];
   const listener: FeedListener = {
     copyBegins: async () => undefined,
-    prepareTarget: async () => undefined,
+    prepareTarget: async () => null,
     snapshotLoaded: () => undefined,
     keepCopy: keeps ? async (copy) => void kept.push(copy) : null,
     waiting: () => undefined,

@@ -64,7 +64,14 @@ const HASHES: readonly Hash[] = [
 
 async function make(client: RespConnection, key: string, { fields, table = false }: Hash): Promise<void> {
   const limits = table ? [1, 1] : [100_000, 100_000];
-  await client.call('CONFIG', 'SET', 'hash-max-listpack-entries', limits[0]!, 'hash-max-listpack-value', limits[1]!);
+  await client.call(
+    'CONFIG',
+    'SET',
+    'hash-max-listpack-entries',
+    limits[0]!,
+    'hash-max-listpack-value',
+    limits[1]!,
+  );
   await client.call('DEL', key);
   await client.call('HSET', key, ...fields.flatMap(([field, value]) => [bytes(field), bytes(value)]));
   for (const [field, , atMs] of fields) {
@@ -148,7 +155,9 @@ for (const { kind, version, path } of releases) {
 describe('damage', () => {
   /** A listpack of texts, by hand. */
   function listpack(...texts: readonly string[]): Buffer {
-    const entries = texts.map((text) => Buffer.concat([Buffer.of(0x80 | text.length), bytes(text), Buffer.of(text.length + 1)]));
+    const entries = texts.map((text) =>
+      Buffer.concat([Buffer.of(0x80 | text.length), bytes(text), Buffer.of(text.length + 1)]),
+    );
     const head = Buffer.alloc(6);
     head.writeUInt32LE(7 + Buffer.concat(entries).length, 0);
     head.writeUInt16LE(texts.length, 4);
@@ -188,9 +197,16 @@ describe('damage', () => {
       assert.throws(() => shifted(value(1_000n, str(listpack(...texts)))), RdbFormatError, texts.join(' '));
   });
 
-  it('expiries that are none, or before the earliest', () => {
-    for (const expiry of ['', 'soon', '1.5', '-1', '999', '1e99', '99999999999999999999'])
+  it('expiries that are none', () => {
+    for (const expiry of ['', 'soon', '1.5', '-1', '1e99', '99999999999999999999'])
       assert.throws(() => shifted(value(1_000n, str(listpack('f', 'v', expiry)))), RdbFormatError, expiry);
+  });
+
+  // as 7.4.1 and 8.2.3 write it where a field was set to expire a little earlier than the first
+  it('an expiry before the one in front of the listpack', () => {
+    const later = shifted(value(1_000n, str(listpack('f', 'v', '999', 'g', 'w', '1005'))));
+    const fields = [len(1), str('f'), str('v'), len(7), str('g'), str('w')];
+    assert.deepEqual(later, value(BigInt(999 + SHIFT_MS), len(2), ...fields));
   });
 
   it('an earliest expiry that no server has', () => {

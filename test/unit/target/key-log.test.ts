@@ -98,15 +98,21 @@ it('a page holds keys of one database, as many as asked for where there are so m
 
 it('whatever comes, comes out', (t) => {
   const file = fileOf(t);
-  const name = fc.tuple(fc.integer({ min: 0, max: 3 }), fc.uint8Array({ maxLength: 40 }), fc.nat({ max: 60_000 }));
+  const name = fc.tuple(
+    fc.integer({ min: 0, max: 3 }),
+    fc.uint8Array({ maxLength: 40 }),
+    fc.nat({ max: 60_000 }),
+  );
   fc.assert(
     fc.property(fc.array(name, { maxLength: 60 }), fc.integer({ min: 1, max: 5 }), (made, size) => {
       const log = new KeyLog(file);
       // most are short; every now and then one that fills a block
-      const names = made.map(([db, bytes, long], i): Name => [
-        db,
-        i % 3 === 0 ? Buffer.concat([bytes, Buffer.alloc(long)]) : Buffer.from(bytes),
-      ]);
+      const names = made.map(
+        ([db, bytes, long], i): Name => [
+          db,
+          i % 3 === 0 ? Buffer.concat([bytes, Buffer.alloc(long)]) : Buffer.from(bytes),
+        ],
+      );
       add(log, names);
       assertSame(all(log, size), names);
       log.clear();
@@ -122,11 +128,7 @@ describe('the file', () => {
     add(log, filling(15));
     assert.equal(existsSync(file), false, 'a few stay in memory');
     log.clear();
-    const names: Name[] = [
-      ...filling(MANY_BLOCKS),
-      [9, Buffer.alloc(2 * BLOCK_BYTES, 'big')],
-      ...filling(2),
-    ];
+    const names: Name[] = [...filling(MANY_BLOCKS), [9, Buffer.alloc(2 * BLOCK_BYTES, 'big')], ...filling(2)];
     add(log, names);
     assert.ok(statSync(file).size > 2 * BLOCK_BYTES);
     assert.equal(statSync(file).mode & 0o077, 0, 'names of keys are nobody else’s');

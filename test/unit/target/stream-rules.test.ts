@@ -72,7 +72,8 @@ describe('ActionTable', () => {
     }
     assert.equal(actionOf('SET', false, true), 'ttl');
     for (const [name, action] of rows) assert.equal(actionOf(name, false, true), action, name);
-    for (const name of ['PERSIST', 'HPERSIST', 'HSET', 'DEL']) assert.equal(actionOf(name, true, true), 'pass');
+    for (const name of ['PERSIST', 'HPERSIST', 'HSET', 'DEL'])
+      assert.equal(actionOf(name, true, true), 'pass');
   });
 
   it('lets everything else pass', () => {
@@ -271,7 +272,10 @@ describe('expiryWord', () => {
     assert.equal(found(false, 'setex', 'k', '10', 'v'), null);
     assert.equal(found(false, 'get', 'k', 'PXAT', '10'), null);
     const words = ['set', null, null, 'PXAT', '10'];
-    assert.deepEqual(expiryWord('set', 5, (i) => words[i] ?? null, true), { index: 4, atMs: 10, unitMs: 1 });
+    assert.deepEqual(
+      expiryWord('set', 5, (i) => words[i] ?? null, true),
+      { index: 4, atMs: 10, unitMs: 1 },
+    );
   });
 });
 

@@ -290,7 +290,9 @@ describe('expiries held back', () => {
     assert.equal(replay.failure, null);
     assert.ok(replay.complete, 'the target has not answered all of it');
     replay.connection?.close();
-    const noted = [...ttls.take(100)].flatMap(({ kind, db, keys }) => keys.map((key) => `${kind} ${db} ${key}`));
+    const noted = [...ttls.take(100)].flatMap(({ kind, db, keys }) =>
+      keys.map((key) => `${kind} ${db} ${key}`),
+    );
     return { seen: effective(target.received.slice(from)), noted: [...new Set(noted)] };
   }
 
@@ -352,14 +354,22 @@ describe('expiries held back', () => {
   ];
 
   for (const [source, stream, seen, noted] of [
-    ['relative', OLD, OLD_SEEN, ['keys 2 b', 'keys 2 c', 'keys 2 d', 'keys 2 f', 'keys 2 g', 'keys 4 g', 'hashes 2 g', 'hashes 4 g']],
+    [
+      'relative',
+      OLD,
+      OLD_SEEN,
+      ['keys 2 b', 'keys 2 c', 'keys 2 d', 'keys 2 f', 'keys 2 g', 'keys 4 g', 'hashes 2 g', 'hashes 4 g'],
+    ],
     ['absolute', NEW, NEW_SEEN, ['keys 2 a', 'keys 2 b', 'keys 3 d', 'hashes 2 h', 'hashes 3 d']],
   ] as const) {
     it(`a source of ${source} TTLs, at every split`, async (t) => {
       const target = await fakeTarget(t);
       const bytes = Buffer.concat([...stream]);
       await everySplit(bytes, async (chunks) => {
-        assert.deepEqual(await sent(t, target, { source }, chunks), { seen: seen(held(SOON), held(FAR)), noted: [] });
+        assert.deepEqual(await sent(t, target, { source }, chunks), {
+          seen: seen(held(SOON), held(FAR)),
+          noted: [],
+        });
       });
       assert.deepEqual(await sent(t, target, { source, near: true }, [bytes]), {
         seen: seen(held(SOON), FAR),
@@ -371,7 +381,9 @@ describe('expiries held back', () => {
   it('a batch that is tried again holds, and notes, the same again', async (t) => {
     let refused = 0;
     const target = await fakeTarget(t, ([name]) =>
-      name === 'EXEC' && ++refused === 1 ? '-EXECABORT Transaction discarded because of: OOM x\r\n' : undefined,
+      name === 'EXEC' && ++refused === 1
+        ? '-EXECABORT Transaction discarded because of: OOM x\r\n'
+        : undefined,
     );
     const { replay, ttls } = replayWith({ source: 'absolute', near: true });
     await replay.attach(t, target.port);
@@ -394,19 +406,32 @@ describe('expiries held back', () => {
 
   describe('in commands that pass in pieces', () => {
     /** RESTORE of a source before 7.0 says only behind its payload that its expiry is absolute. */
-    const cases: [source: Held['source'], words: (string | number)[], becomes: (atMs: number) => string[]][] = [
-      ['absolute', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
-      ['absolute', ['SET', 'k', value, 'XX', 'EXAT', SOON / 1000, 'GET'], (at) => [`SET k ${value} XX EXAT ${at / 1000} GET`]],
-      ['absolute', ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'], (at) => [`RESTORE k ${at} ${value} REPLACE ABSTTL`]],
-      ['relative', ['SET', 'k', value, 'PX', 1000], (at) => [`SET k ${value} PX 1000`, `PEXPIREAT k ${at}`]],
-      ['relative', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
+    const cases: [source: Held['source'], words: (string | number)[], becomes: (atMs: number) => string[]][] =
       [
-        'relative',
-        ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'],
-        (at) => [`RESTORE k ${SOON} ${value} REPLACE ABSTTL`, `PEXPIREAT k ${at}`],
-      ],
-      ['relative', ['RESTORE', 'k', 1000, value], (at) => [`RESTORE k 1000 ${value}`, `PEXPIREAT k ${at}`]],
-    ];
+        ['absolute', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
+        [
+          'absolute',
+          ['SET', 'k', value, 'XX', 'EXAT', SOON / 1000, 'GET'],
+          (at) => [`SET k ${value} XX EXAT ${at / 1000} GET`],
+        ],
+        [
+          'absolute',
+          ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'],
+          (at) => [`RESTORE k ${at} ${value} REPLACE ABSTTL`],
+        ],
+        [
+          'relative',
+          ['SET', 'k', value, 'PX', 1000],
+          (at) => [`SET k ${value} PX 1000`, `PEXPIREAT k ${at}`],
+        ],
+        ['relative', ['SET', 'k', value, 'PXAT', SOON], (at) => [`SET k ${value} PXAT ${at}`]],
+        [
+          'relative',
+          ['RESTORE', 'k', SOON, value, 'REPLACE', 'ABSTTL'],
+          (at) => [`RESTORE k ${SOON} ${value} REPLACE ABSTTL`, `PEXPIREAT k ${at}`],
+        ],
+        ['relative', ['RESTORE', 'k', 1000, value], (at) => [`RESTORE k 1000 ${value}`, `PEXPIREAT k ${at}`]],
+      ];
 
     for (const [source, words, becomes] of cases) {
       const what = words.map((word) => (word === value ? '…' : word)).join(' ');
@@ -416,7 +441,11 @@ describe('expiries held back', () => {
         const assertSent = async (how: Held, chunks: readonly Buffer[], noted: string[]): Promise<void> => {
           const found = await sent(t, target, how, chunks);
           const expected = [...becomes(held(SOON)), 'SET after 1'].map((one) => `0 ${one}`);
-          assert.equal(found.seen.length, expected.length, found.seen.map((one) => one.slice(0, 60)).join('; '));
+          assert.equal(
+            found.seen.length,
+            expected.length,
+            found.seen.map((one) => one.slice(0, 60)).join('; '),
+          );
           for (const [i, one] of found.seen.entries()) {
             const shown = one.replace(value, '…');
             assert.equal(shown, expected[i]?.replace(value, '…'));
@@ -446,7 +475,11 @@ describe('expiries held back', () => {
         command('APPEND', 'k', value),
       ]);
       const { seen, noted } = await sent(t, target, { source: 'absolute', near: true }, [stream]);
-      const expected = [`0 SET ${key} PXAT PXAT ${held(SOON)}`, `0 SET k ${value} KEEPTTL`, `0 APPEND k ${value}`];
+      const expected = [
+        `0 SET ${key} PXAT PXAT ${held(SOON)}`,
+        `0 SET k ${value} KEEPTTL`,
+        `0 APPEND k ${value}`,
+      ];
       assert.equal(seen.length, 3);
       for (const [i, one] of expected.entries()) assert.ok(seen[i] === one, `command ${i}`);
       assert.ok(noted.length === 1 && noted[0] === `keys 0 ${key}`);
