@@ -73,6 +73,12 @@ const OPTIONS: readonly OptionSpec[] = [
     commands: WITH_PREFLIGHT,
   },
   {
+    flags: '--allow-loss',
+    help: 'leave out what an older target has no place for: expiries of hash fields, functions. Counted and listed',
+    group: 'Migration',
+    commands: ['migrate', 'check', 'resume'],
+  },
+  {
     flags: '--forward-publish',
     help: 'send PUBLISH and SPUBLISH on to the target',
     group: 'Migration',
@@ -263,6 +269,7 @@ export interface RawOptions {
   readonly feed?: string;
   readonly flushTarget?: true;
   readonly allowNonempty?: true;
+  readonly allowLoss?: true;
   readonly forwardPublish?: true;
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
@@ -337,6 +344,7 @@ export function resolveFormerOptions(
     ...(raw.cutoverTimeout === undefined ? {} : { cutoverTimeoutMs: now.cutoverTimeoutMs }),
     ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
     ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
+    ...(raw.allowLoss === true ? { allowLoss: true } : {}),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     ...(raw.reverse === false ? { reverse: false } : {}),
     hooks: {
@@ -551,6 +559,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     listen: listenOptions(raw),
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
+    allowLoss: raw.allowLoss ?? false,
     assumeYes: raw.yes ?? false,
     resumes: null,
     runDir: raw.runDir === undefined ? defaultRunDir(around) : resolve(around.cwd, raw.runDir),

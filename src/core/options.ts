@@ -39,6 +39,8 @@ export interface RunOptions {
   readonly listen: ListenOptions;
   readonly flushTarget: boolean;
   readonly allowNonempty: boolean;
+  /** What the target has no place for may be left out, where nothing older holds it. */
+  readonly allowLoss: boolean;
   readonly assumeYes: boolean;
   /** The run that is gone on with; null: a new one. */
   readonly resumes: string | null;

@@ -524,7 +524,7 @@ export class AttachFeed implements Feed, ReplicaListener {
       this.#keepNoLonger();
       this.#tail.passed({ position: streamStart, db: this.#auxDb });
       this.#setApplied(offset);
-      this.#listener.snapshotLoaded();
+      this.#listener.snapshotLoaded([]);
       return;
     }
     if (stage.kind === 'stream' && offset > this.#applied.value) this.#setApplied(offset);

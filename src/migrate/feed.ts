@@ -1,6 +1,7 @@
 /** How a target is fed, whichever way: what the migration and the cutover ask of WriteFeed and AttachFeed. */
 import type { CutoverError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
+import type { Form } from '../rdb/forms.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { LinkSink } from '../source/link.ts';
 import type { KeptCopy } from './kept-copy.ts';
@@ -10,10 +11,16 @@ import type { StreamTail } from './stream-tail.ts';
 export interface FeedListener {
   /** A full copy begins, at `position` where the source tells one; throws where it must not be taken. */
   copyBegins(position: ReplicationPosition | null): Promise<void>;
-  /** Empties the target of what an earlier copy left. Called again where the target was lost in the middle of it. */
-  prepareTarget(): Promise<void>;
-  /** Every entry of the snapshot is on the target; the stream follows. */
-  snapshotLoaded(): void;
+  /**
+   * Empties the target of what an earlier copy left. Called again where the target was lost in the middle of it.
+   * @returns the forms of values that the target takes; null: not asked, its release tells
+   */
+  prepareTarget(): Promise<ReadonlySet<Form> | null>;
+  /**
+   * Every entry of the snapshot is on the target; the stream follows.
+   * @param lost what the target has no place for, for people, a sentence for each kind
+   */
+  snapshotLoaded(lost: readonly string[]): void;
   /**
    * Notes, durably, what a later process needs to load a copy from the spool; null: it is loaded. The property is null
    * where copies are not kept.

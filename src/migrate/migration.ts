@@ -130,6 +130,8 @@ export class Migration {
   #needsCopy: string | null = null;
   #ending: Promise<void> | null = null;
   readonly #notes: string[] = [];
+  /** What the latest copy has lost, since the target has no place for it. */
+  #lost: readonly string[] = [];
 
   /** @param left what an earlier process of this run has left; null: the pair is new */
   constructor(
@@ -283,7 +285,7 @@ export class Migration {
       spool: this.#begun.spool,
       listener: this.#listener({
         // as our replica it is emptied by the copy itself
-        prepareTarget: async () => undefined,
+        prepareTarget: async () => null,
         nudge: () => nudge.send(),
       }),
       signal: this.#abort.signal,
@@ -763,7 +765,7 @@ export class Migration {
       keys: this.#feed?.keys || (this.#left === null ? 0 : (this.#facts?.keysTotal ?? 0)),
       seconds: Math.round(((this.#endedAt ?? performance.now()) - this.#startedAt) / 100) / 10,
       writeOutageMs: this.#writeOutageMs,
-      notes: this.#notes,
+      notes: [...this.#lost, ...this.#notes],
     };
   }
 
@@ -780,7 +782,9 @@ export class Migration {
         sampler.reset();
         if (this.#phase !== 'snapshot') this.#moveTo('snapshot', 'a new full copy is taken');
       },
-      snapshotLoaded: () => {
+      snapshotLoaded: (lost) => {
+        this.#lost = lost;
+        for (const message of lost) this.#note(message);
         this.#begun.watch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
         void this.#begun.sampler.sample();

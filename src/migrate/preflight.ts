@@ -16,6 +16,7 @@ import {
   cluster,
   functions,
   lease,
+  loss,
   modules,
   sameServer,
   sourceAsTarget,
@@ -81,6 +82,7 @@ const CHECKS: readonly Check[] = [
   cluster,
   modules,
   functions,
+  loss,
 ];
 
 /**
@@ -140,7 +142,10 @@ function factsOf(context: CheckContext): PairFacts {
     keysTotal: sourceInfo.keyspace.reduce((sum, entry) => sum + entry.keys, 0),
     usedMemory: sourceInfo.usedMemory,
     feed,
-    capabilities: { ...capabilitiesOf({ major, minor }), acl: targetFence.kind === 'acl' },
+    capabilities: {
+      ...capabilitiesOf({ major, minor }, targetInfo.family === 'valkey' ? 'valkey' : 'redis'),
+      acl: targetFence.kind === 'acl',
+    },
     sourceFence,
     targetFence,
   };

@@ -17,6 +17,7 @@ import { Spool } from '../spool/spool.ts';
 import { capabilitiesOf } from '../target/write/capabilities.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from '../target/write/checkpoint.ts';
 import { createRunUser, dropRunUser } from '../target/write/fence.ts';
+import { levelOf, missingForms } from '../target/write/missing-forms.ts';
 import { OwnWrites } from '../target/write/own-writes.ts';
 import { WriteTally } from '../target/write/write-tally.ts';
 import type { CheckedPair } from './pair-context.ts';
@@ -124,7 +125,9 @@ export class ReverseLink {
         run: runId,
         capabilities: { ...capabilitiesOf({ major, minor }), acl: true },
         relativeTtls: !facts.target.atLeast(7, 0),
+        missing: missingForms(levelOf(facts.target), levelOf(facts.source)),
         forwardPublish: options.forwardPublish,
+        allowLoss: options.allowLoss,
         partialResync: true,
         begin: { kind: 'checkpoint', checkpoint: from },
         ttls: null,

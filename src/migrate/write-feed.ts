@@ -29,8 +29,11 @@ import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { type ReplyListener, TargetConnection } from '../target/write/connection.ts';
 import type { HeldTtls } from '../target/write/held-ttls.ts';
 import type { KeyPositions } from '../target/write/key-positions.ts';
+import { Losses } from '../target/write/losses.ts';
+import type { StreamLoss } from '../target/write/lowering.ts';
+import type { MissingForms } from '../target/write/missing-forms.ts';
 import type { OwnWrites } from '../target/write/own-writes.ts';
-import { judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-policy.ts';
+import { isUnknownCommand, judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-policy.ts';
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
@@ -62,6 +65,8 @@ export interface FeedSettings {
   readonly capabilities: TargetCapabilities;
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
+  /** What the source may send and the target does not know. */
+  readonly missing: MissingForms;
   readonly forwardPublish: boolean;
   /** Which expiries are held back; null: none is. */
   readonly ttls: HeldTtls | null;
@@ -76,6 +81,8 @@ export interface FeedSettings {
   readonly markBatches: boolean;
   /** Where what is executed on the target is counted. */
   readonly tally: WriteTally;
+  /** True where what the target has no place for may be lost (--allow-loss). */
+  readonly allowLoss: boolean;
   /** A target that answers nothing for this long, with commands waiting, counts as dead. */
   readonly silenceMs: number;
 }
@@ -126,6 +133,7 @@ export class WriteFeed implements Feed, ReplyListener {
   readonly #settings: FeedSettings;
   readonly #listener: FeedListener;
   readonly #signal: AbortSignal;
+  readonly #losses: Losses;
   readonly #snapshot: SnapshotWriter;
   readonly #stream: StreamWriter;
   readonly #tail: TailKeeper;
@@ -167,6 +175,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#listener = listener;
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
+    this.#losses = new Losses(settings.allowLoss);
     this.#snapshot = new SnapshotWriter(
       settings.capabilities,
       {
@@ -175,10 +184,12 @@ export class WriteFeed implements Feed, ReplyListener {
       },
       settings.ttls,
       settings.written?.keys ?? null,
+      this.#losses,
     );
     this.#stream = new StreamWriter(
       {
         relativeTtls: settings.relativeTtls,
+        missing: settings.missing,
         ttls: settings.ttls,
         forwardPublish: settings.forwardPublish,
         execIsWhole: settings.capabilities.execIsWhole,
@@ -192,6 +203,7 @@ export class WriteFeed implements Feed, ReplyListener {
       {
         applied: (position) => this.#streamApplied(position),
         ackWanted: () => listener.acknowledge(),
+        loses: (loss, position) => this.#loses(loss, position),
         divergence: (position, line) => this.#diverged(position, line),
         rejected: (position, line, verdict) => this.#rejected(position, line, verdict),
       },
@@ -620,7 +632,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#applied.reach(position.offset);
     // the target is complete only now: from here on it need not be loaded again
     this.#stream.writeCheckpoint();
-    this.#listener.snapshotLoaded();
+    this.#listener.snapshotLoaded(this.#losses.told());
   }
 
   #pumpStream(): void {
@@ -710,17 +722,27 @@ export class WriteFeed implements Feed, ReplyListener {
   // ---- when the target does not take it ------------------------------------------------------------------
 
   #rejected(position: number, line: string, verdict: ReplyVerdict): void {
-    const where = this.#stage.kind === 'stream' ? this.#commandAt(position) : this.#entryAt(position);
+    const where =
+      this.#stage.kind === 'stream'
+        ? { ...this.#commandAt(position), place: ` at offset ${this.#stream.offsetAt(position)}` }
+        : { ...this.#entryAt(position), place: '' };
     this.#drop();
     if (verdict === 'fatal') {
+      const unknown = isUnknownCommand(line);
+      const what = `${where.command} of key ${where.keyDigest}${where.place}`;
       this.#fail(
-        new TargetError(`the target refuses ${where.command} of key ${where.keyDigest}: ${shown(line)}`, {
-          code: 'target-refused',
-          hint: 'nothing behind this command was applied; mend the cause on the target, or choose a newer release for it, and go on with resume',
-          command: where.command,
-          keyDigest: where.keyDigest,
-          reply: shown(line),
-        }),
+        new TargetError(
+          unknown ? `the target does not know ${what}` : `the target refuses ${what}: ${shown(line)}`,
+          {
+            code: unknown ? 'target-unknown-command' : 'target-refused',
+            hint: unknown
+              ? 'nothing behind this command was applied; choose a target that knows it, or keep applications from using it and begin again'
+              : 'nothing behind this command was applied; mend the cause on the target, or choose a newer release for it, and go on with resume',
+            command: where.command,
+            keyDigest: where.keyDigest,
+            reply: shown(line),
+          },
+        ),
       );
       return;
     }
@@ -758,7 +780,8 @@ export class WriteFeed implements Feed, ReplyListener {
       if (stage.kind === 'idle' || stage.kind === 'back' || this.#halted) break;
       try {
         if (stage.kind === 'snapshot' && !stage.prepared) {
-          await this.#listener.prepareTarget();
+          const forms = await this.#listener.prepareTarget();
+          if (forms !== null) this.#snapshot.takeForms(forms);
           stage.prepared = true;
         }
         const entrance = await this.#door.enter(this.#signal);
@@ -857,6 +880,22 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#stream.settleUnanswered(position);
     this.#stream.attach(connection, position, { replid: this.#stream.replid, offset, db });
     this.#applied.reach(offset);
+  }
+
+  /** @throws TargetError `would-lose` */
+  #loses({ what, matters }: StreamLoss, position: number): void {
+    if (!matters || this.#settings.allowLoss) {
+      this.#listener.note(`lost, since the target has no place for it: ${what}, as the source sends it`);
+      return;
+    }
+    const { command, keyDigest } = this.#commandAt(position);
+    const place = `${command} of key ${keyDigest} at offset ${this.#stream.offsetAt(position)}`;
+    throw new TargetError(`the target has no place for ${what} (${place})`, {
+      code: 'would-lose',
+      hint: 'take a newer release for the target; or begin again with --allow-loss --flush-target: it is left out then, and told',
+      command,
+      keyDigest,
+    });
   }
 
   #diverged(position: number, line: string): void {

@@ -7,10 +7,14 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CutoverError, InvariantError, TargetError } from '../core/errors.ts';
+import type { Form } from '../rdb/forms.ts';
 import { offsetsCanBeTrusted } from '../source/trust.ts';
 import type { Spool } from '../spool/spool.ts';
+import { capabilitiesOf } from '../target/write/capabilities.ts';
 import { KeyPositions } from '../target/write/key-positions.ts';
+import { levelOf, missingForms } from '../target/write/missing-forms.ts';
 import { openedMark } from '../target/write/own-writes.ts';
+import { probeForms } from '../target/write/probe.ts';
 import { WriteTally } from '../target/write/write-tally.ts';
 import { removeWritten, WrittenKeys } from '../target/write/written-keys.ts';
 import { ask } from './checks/context.ts';
@@ -158,6 +162,8 @@ export class WriteSide {
         run: runId,
         capabilities: facts.capabilities,
         relativeTtls: !facts.source.atLeast(7, 0),
+        missing: missingForms(levelOf(facts.source), levelOf(facts.target)),
+        allowLoss: options.allowLoss,
         forwardPublish: options.forwardPublish,
         ttls: this.expiry.ttls,
         partialResync: offsetsCanBeTrusted(facts.source.commandLevel),
@@ -177,8 +183,9 @@ export class WriteSide {
   /**
    * Before each copy. The first one finds the target as the preflight left it, later ones find our own keys and
    * functions. @param begunBefore whether there was one before
+   * @returns the forms of values that the target takes; null: those that its release promises
    */
-  async prepareForCopy(begunBefore: boolean): Promise<void> {
+  async prepareForCopy(begunBefore: boolean): Promise<ReadonlySet<Form> | null> {
     const { facts, options, runId } = this.#request;
     const { session } = this.hold;
     await this.door.endWriters();
@@ -191,7 +198,14 @@ export class WriteSide {
       await this.#tally.around(1, () => session.call('FLUSHALL', ...mode));
       if (facts.capabilities.functions) await this.#tally.around(1, () => session.call('FUNCTION', 'FLUSH'));
     }
+    const { forms } = facts.capabilities;
+    const [major, minor] = facts.source.commandLevel;
+    const family = facts.source.family === 'valkey' ? 'valkey' : 'redis';
+    const held = capabilitiesOf({ major, minor }, family).forms;
+    const mayLack = [...held].some((form) => !forms.has(form));
+    const taken = mayLack ? await probeForms(session, forms, this.#tally) : null;
     await this.door.beginCopy(runId);
+    return taken;
   }
 
   /** After --allow-nonempty: what was on the target before us stays. */

@@ -193,9 +193,10 @@ function assemble(): Uint8Array {
   const sixteenBytes = [
     ...[...get(at), ...i64Load(0), ...get(crc), i64Xor, ...set(crc)],
     ...[...get(at), ...i64Load(8), ...set(next)],
-    ...lookUp(crc, 0, 15),
+    ...lookUp(next, 7, 0),
   ];
-  for (let i = 1; i < 16; i++) sixteenBytes.push(...lookUp(i < 8 ? crc : next, i % 8, 15 - i), i64Xor);
+  // From the last byte to the first: what does not wait for the CRC is joined while it is still on its way.
+  for (let i = 14; i >= 0; i--) sixteenBytes.push(...lookUp(i < 8 ? crc : next, i % 8, 15 - i), i64Xor);
   sixteenBytes.push(...set(crc), ...get(at), ...i32Const(16), i32Add, ...set(at));
 
   const oneByte = [

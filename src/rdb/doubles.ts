@@ -39,3 +39,23 @@ export function parseTextDouble(bytes: Buffer, at: number, base: number): number
   if (!DECIMAL.test(text)) throw damage('score', 'no decimal number', 1, base + at);
   return Number(text);
 }
+
+/**
+ * A score as it stands in a listpack: an integer, or text as ZADD takes it.
+ * @param offset RDB offset of the listpack, for errors
+ * @throws RdbFormatError where the text is no score
+ */
+export function parseScore(text: string, offset: number): number {
+  if (text === 'inf') return Infinity;
+  if (text === '-inf') return -Infinity;
+  if (!DECIMAL.test(text)) throw damage('score', 'no decimal number', 0, offset);
+  return Number(text);
+}
+
+/** A score of zset type 3, as parseTextDouble reads it. @param value no NaN */
+export function textDouble(value: number): Buffer {
+  if (value === Infinity) return Buffer.of(PLUS_INFINITY);
+  if (value === -Infinity) return Buffer.of(MINUS_INFINITY);
+  const text = formatDouble(value);
+  return Buffer.from(String.fromCharCode(text.length) + text, 'latin1');
+}

@@ -4,13 +4,14 @@
  */
 import { InvariantError, RdbFormatError } from '../core/errors.ts';
 import { formatDouble, parseTextDouble } from './doubles.ts';
+import { type VisitElement, visitInteger } from './encodings/element.ts';
 import { forEachListpack, widthOfBacklen } from './encodings/listpack.ts';
 import { forEachZiplist } from './encodings/ziplist.ts';
 import { LzfStream } from './lzf.ts';
 import { TYPE } from './opcodes.ts';
 import type { ElementKind, RdbSink } from './sink.ts';
 import { lengthResult, readCount, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
-import { decodeString, lzfHeader } from './strings.ts';
+import { checkHeldLength, decodeString, lzfHeader } from './strings.ts';
 
 /** Elements above this are passed on in pieces. */
 const BIG_ELEMENT_BYTES = 1 << 20;
@@ -48,6 +49,8 @@ export class ElementReader {
   #pending = 0;
   #taker: PieceTaker | null = null;
   #inflate: LzfStream | null = null;
+  /** Room for the text of one score: the longest have 17 digits behind "-0.00000". */
+  readonly #scoreText = Buffer.alloc(32);
 
   constructor(sink: RdbSink) {
     this.#sink = sink;
@@ -131,18 +134,36 @@ export class ElementReader {
 
   /** One string; a big one is announced here and passed on by run(). */
   #string(buf: Buffer, pos: number, end: number, base: number): number {
-    const big = this.#bigString(buf, pos, end, base, (length) => {
-      this.#sink.elementStart(length);
-      return {
-        take: (bytes, from, to) => this.#sink.elementData(bytes, from, to),
-        finish: () => this.#sink.elementEnd(),
-      };
-    });
+    const big = this.#bigString(buf, pos, end, base, this.#announceElement);
     if (big !== 0) return big;
+    const next = this.#element(buf, pos, end, base);
+    if (next >= 0) this.#remaining--;
+    return next;
+  }
+
+  readonly #announceElement = (length: number): PieceTaker => {
+    this.#sink.elementStart(length);
+    return {
+      take: (bytes, from, to) => this.#sink.elementData(bytes, from, to),
+      finish: () => this.#sink.elementEnd(),
+    };
+  };
+
+  /** Hands on the string at `pos` in one piece; the position behind it, or -1 where bytes are missing. */
+  #element(buf: Buffer, pos: number, end: number, base: number): number {
+    const length = readStringLength(buf, pos, end, base);
+    if (length < 0) return -1;
+    if (!lengthResult.special) {
+      // nearly every element of a huge collection: no object for it
+      checkHeldLength(length, base + pos);
+      const start = lengthResult.next;
+      if (length > end - start) return -1;
+      this.#sink.element(buf, start, start + length);
+      return start + length;
+    }
     const decoded = decodeString(buf, pos, end, base);
     if (decoded === null) return -1;
     this.#sink.element(decoded.bytes, 0, decoded.bytes.length);
-    this.#remaining--;
     return decoded.next;
   }
 
@@ -183,7 +204,10 @@ export class ElementReader {
     const body = stringBodyLength(buf, pos, end, base);
     if (body < 0) return -1;
     const scoreAt = lengthResult.next + body;
-    if (scoreAt >= end) return -1;
+    if (scoreAt >= end) {
+      checkHeldLength(body, base + pos);
+      return -1;
+    }
     let score: number;
     let next: number;
     if (this.#layout === 'memberScore') {
@@ -197,14 +221,23 @@ export class ElementReader {
       score = parseTextDouble(buf, scoreAt, base);
     }
     if (Number.isNaN(score)) throw new RdbFormatError('a sorted set holds the score NaN', base + scoreAt);
-    const member = decodeString(buf, pos, end, base);
-    if (member === null) return -1;
-    const text = Buffer.from(formatDouble(score), 'latin1');
-    this.#sink.element(text, 0, text.length);
-    this.#sink.element(member.bytes, 0, member.bytes.length);
+    this.#score(score);
+    this.#element(buf, pos, end, base);
     this.#remaining--;
     return next;
   }
+
+  #score(score: number): void {
+    // the text of a whole number costs no string; what visitInteger does not know is the zero with a sign
+    if (Number.isSafeInteger(score) && !Object.is(score, -0)) {
+      visitInteger(score, this.#passOnText);
+      return;
+    }
+    const length = this.#scoreText.write(formatDouble(score), 'latin1');
+    this.#sink.element(this.#scoreText, 0, length);
+  }
+
+  readonly #passOnText: VisitElement = (text, start, end) => this.#sink.element(text, start, end);
 
   #node(buf: Buffer, pos: number, end: number, base: number, form: 'ziplist' | 'listpack'): number {
     const big = this.#bigString(

@@ -1,10 +1,12 @@
 /**
- * Hashes whose fields expire, as they stand in an RDB of Redis 7.4 and later (protocol.md 3.5, types 24 and 25): all
- * their expiries moved by one amount, without looking at more than must be.
+ * Hashes whose fields expire: all forms of them, as they stand in an RDB of Redis 7.4 or Valkey 9.0 and later (protocol.md
+ * 3.4), read and written for transcode.ts. And, for types 24 and 25, all their expiries moved by one amount, without
+ * looking at more than must be.
  */
-import { RdbFormatError } from '../core/errors.ts';
+import { assertNever, RdbFormatError } from '../core/errors.ts';
 import { forEachListpack } from './encodings/listpack.ts';
-import { decodeString } from './strings.ts';
+import { FORM } from './forms.ts';
+import { plainString, ValueBuilder, ValueReader } from './value-bytes.ts';
 
 /** i64 earliest expiry of a field, then length, then (expiry - earliest + 1, field, value); 0: the field stays. */
 export const HASH_FIELD_TTLS = 24;
@@ -35,51 +37,136 @@ export function laterHead(value: Buffer, start: number, shiftMs: number): Buffer
  * @throws RdbFormatError where the listpack is damaged, or does not hold what it should
  */
 export function laterFromListpack(value: Buffer, start: number, end: number, shiftMs: number): Buffer {
-  const packed = decodeString(value, start + EARLIEST_BYTES, end, 0);
-  if (packed === null) throw new RdbFormatError('a hash with expiring fields is cut short', end);
-  const earliest = earliestFieldExpiry(value, start);
-  const parts: Buffer[] = [];
-  // a text of an integer lies in a ring: copied, since it is used only when the whole triplet is there
-  const triplet: Buffer[] = [];
-  const elements = forEachListpack(
-    packed.bytes,
-    0,
-    packed.bytes.length,
-    (bytes, from, to) => {
-      triplet.push(Buffer.from(bytes.subarray(from, to)));
-      if (triplet.length < 3) return;
-      const [field, content, expiry] = triplet.splice(0) as [Buffer, Buffer, Buffer];
-      const atMs = expiryOf(expiry.toString('latin1'), earliest, start);
-      parts.push(
-        lengthHeader(atMs === 0 ? 0 : atMs - earliest + 1),
-        lengthHeader(field.length),
-        field,
-        lengthHeader(content.length),
-        content,
-      );
-    },
-    0,
-  );
-  if (triplet.length > 0) throw new RdbFormatError('a hash with expiring fields lacks some', start);
-  return Buffer.concat([laterHead(value, start, shiftMs), lengthHeader(elements / 3), ...parts]);
+  const fields = readExpiringHash(FORM.hashTtlsListpack, new ValueReader(value, start, end, start));
+  const same = writeExpiringHash(FORM.hashTtls, fields);
+  laterHead(same, 0, shiftMs).copy(same);
+  return same;
 }
 
-function expiryOf(text: string, earliest: number, start: number): number {
-  const atMs = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (atMs === 0 || (Number.isSafeInteger(atMs) && atMs >= earliest)) return atMs;
-  throw new RdbFormatError('the expiry of a field is none', start);
+/** A field of a hash. `name` and `content` are strings as they stand in an RDB, header included. */
+export interface ExpiringField {
+  readonly name: Buffer;
+  readonly content: Buffer;
+  /** Absolute, ms since the epoch; 0: the field stays. */
+  readonly atMs: number;
 }
 
-/** A length as RDB writes it (protocol.md 3.3): 6, 14, 32 or 64 bits. */
-function lengthHeader(length: number): Buffer {
-  if (length < 1 << 6) return Buffer.of(length);
-  if (length < 1 << 14) return Buffer.of(0x40 | (length >> 8), length & 0xff);
-  if (length < 2 ** 32) {
-    const header = Buffer.of(0x80, 0, 0, 0, 0);
-    header.writeUInt32BE(length, 1);
-    return header;
+/** The forms of hashes of which fields may expire (protocol.md 3.4). */
+export type ExpiringForm =
+  | typeof FORM.hashTtlsPreGa
+  | typeof FORM.hashTtlsListpackPreGa
+  | typeof FORM.hashTtls
+  | typeof FORM.hashTtlsListpack
+  | typeof FORM.hashTtlsValkey;
+
+/** The fields of a hash, in the order in which they stand there. @throws RdbFormatError */
+export function readExpiringHash(form: ExpiringForm, value: ValueReader): ExpiringField[] {
+  switch (form) {
+    case FORM.hashTtlsPreGa:
+      return readFields(value, () => {
+        const atMs = value.length();
+        return { atMs, name: value.rawString(), content: value.rawString() };
+      });
+    case FORM.hashTtls: {
+      const earliest = readEarliest(value);
+      return readFields(value, () => {
+        const ttl = value.length();
+        return {
+          atMs: ttl === 0 ? 0 : earliest + ttl - 1,
+          name: value.rawString(),
+          content: value.rawString(),
+        };
+      });
+    }
+    case FORM.hashTtlsValkey:
+      return readFields(value, () => {
+        const name = value.rawString();
+        const content = value.rawString();
+        const atMs = value.int64();
+        return { name, content, atMs: atMs === -1 ? 0 : atMs };
+      });
+    case FORM.hashTtlsListpackPreGa:
+      return readTriplets(value);
+    case FORM.hashTtlsListpack:
+      // not to be relied on: where a field is set to expire a little earlier, 7.4.1 and 8.2.3 leave it as it was
+      readEarliest(value);
+      return readTriplets(value);
+    default:
+      return assertNever(form);
   }
-  const header = Buffer.alloc(9, 0x81);
-  header.writeBigUInt64BE(BigInt(length), 1);
-  return header;
+}
+
+/** @param fields of which one expires at least, where the form is one of Redis */
+export function writeExpiringHash(
+  form: typeof FORM.hashTtls | typeof FORM.hashTtlsValkey,
+  fields: readonly ExpiringField[],
+): Buffer {
+  const out = new ValueBuilder();
+  if (form === FORM.hashTtlsValkey) {
+    out.length(fields.length);
+    for (const { name, content, atMs } of fields) {
+      out
+        .raw(name)
+        .raw(content)
+        .int64(atMs === 0 ? -1 : atMs);
+    }
+    return out.bytes;
+  }
+  let earliest = Number.POSITIVE_INFINITY;
+  for (const { atMs } of fields) if (atMs > 0 && atMs < earliest) earliest = atMs;
+  if (earliest === Number.POSITIVE_INFINITY) earliest = 0;
+  out.int64(earliest).length(fields.length);
+  for (const { name, content, atMs } of fields) {
+    out
+      .length(atMs === 0 ? 0 : atMs - earliest + 1)
+      .raw(name)
+      .raw(content);
+  }
+  return out.bytes;
+}
+
+function readEarliest(value: ValueReader): number {
+  const { offset } = value;
+  const atMs = value.int64();
+  if (atMs < 0) throw new RdbFormatError('an expiry of fields is out of range', offset);
+  return atMs;
+}
+
+function readFields(value: ValueReader, readField: () => ExpiringField): ExpiringField[] {
+  const fields: ExpiringField[] = [];
+  for (let left = value.count(); left > 0; left--) {
+    const { offset } = value;
+    const field = readField();
+    if (!Number.isSafeInteger(field.atMs) || field.atMs < 0) {
+      throw new RdbFormatError('the expiry of a field is none', offset);
+    }
+    fields.push(field);
+  }
+  value.finish();
+  return fields;
+}
+
+/** A listpack of (field, value, expiry); 0: the field stays. */
+function readTriplets(value: ValueReader): ExpiringField[] {
+  const { offset } = value;
+  const packed = value.string();
+  value.finish();
+  const fields: ExpiringField[] = [];
+  const strings: Buffer[] = [];
+  const visit = (bytes: Buffer, from: number, to: number): void => {
+    if (strings.length < 2) {
+      strings.push(plainString(bytes, from, to));
+      return;
+    }
+    const [name, content] = strings.splice(0) as [Buffer, Buffer];
+    const text = bytes.toString('latin1', from, to);
+    const atMs = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (!Number.isSafeInteger(atMs)) {
+      throw new RdbFormatError('the expiry of a field is none', offset);
+    }
+    fields.push({ name, content, atMs });
+  };
+  forEachListpack(packed, 0, packed.length, visit, offset);
+  if (strings.length > 0) throw new RdbFormatError('a hash with expiring fields lacks some', offset);
+  return fields;
 }

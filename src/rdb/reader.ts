@@ -10,6 +10,7 @@ import { RdbFormatError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import { Crc64 } from './crc64.ts';
 import { ElementReader, elementKind } from './elements.ts';
+import { type VisitElement, visitInteger } from './encodings/element.ts';
 import { NEWEST_VERSION, OP, type RdbFamily, TYPE } from './opcodes.ts';
 import type { RdbEntry, RdbSink } from './sink.ts';
 import {
@@ -23,7 +24,7 @@ import {
   skipProgram,
   stringBodyLength,
 } from './skip.ts';
-import { checkHeldLength, decodeString, integerText } from './strings.ts';
+import { checkHeldLength, decodeString, integerValue } from './strings.ts';
 
 /** Values up to this size are held and sent as one payload. */
 const HELD_BYTES = 1 << 20;
@@ -69,7 +70,6 @@ export class RdbReader {
   /** Where each database begins, so that a rewind knows its own. */
   #dbStarts: { pos: number; db: number }[] = [{ pos: 0, db: 0 }];
   #keys = 0;
-  readonly #integer = Buffer.alloc(16);
   readonly #entry: RdbEntry = {
     start: 0,
     db: 0,
@@ -426,8 +426,7 @@ export class RdbReader {
     if (length < 3) {
       const next = body + (1 << length);
       if (next > end) return -1;
-      const size = this.#integer.write(integerText(buf, body, length), 'latin1');
-      this.#sink.string(this.#entry, this.#integer, 0, size);
+      visitInteger(integerValue(buf, body, length), this.#passInteger);
       return next;
     }
     const size = stringBodyLength(buf, pos, end, base);
@@ -441,6 +440,9 @@ export class RdbReader {
     this.#startBlob('payload', next - pos);
     return pos;
   }
+
+  readonly #passInteger: VisitElement = (text, start, end) =>
+    this.#sink.string(this.#entry, text, start, end);
 
   #startBlob(form: 'string' | 'payload', length: number): void {
     this.#sink.blobStart(this.#entry, form, length);

@@ -100,8 +100,9 @@ export function isSingleString(program: readonly Step[]): boolean {
   return program.length === 1 && program[0] === S;
 }
 
+/** How far one level of a program has come: at which step, in how many rounds to go. */
 interface Frame {
-  readonly steps: readonly Step[];
+  steps: readonly Step[];
   index: number;
   remaining: number;
 }
@@ -144,6 +145,8 @@ export function readLength(buf: Buffer, at: number, end: number): number {
   }
 }
 
+/** First bytes below this are the length of a string, with nothing else to its header. */
+const NOT_SHORT = 0x40;
 const INT_BYTES = [1, 2, 4] as const;
 /** Far above any server's limit: waiting for the end of such a string would be waiting forever. */
 const LONGEST_STRING = 2 ** 40;
@@ -196,7 +199,10 @@ export function readCount(buf: Buffer, at: number, end: number, base: number): n
 }
 
 export class Skipper {
-  #stack: Frame[] = [];
+  /** One for each level that any value had so far, used again and again: most values are too small to cost objects. */
+  readonly #frames: Frame[] = [];
+  /** How many of them are in use. */
+  #depth = 0;
   /** Bytes of a string or field that are still to be passed over. */
   #pending = 0;
   #done = true;
@@ -206,7 +212,8 @@ export class Skipper {
   }
 
   start(program: readonly Step[]): void {
-    this.#stack = [{ steps: program, index: 0, remaining: 1 }];
+    this.#depth = 0;
+    this.#enter(program, 1);
     this.#pending = 0;
     this.#done = false;
   }
@@ -225,21 +232,40 @@ export class Skipper {
         this.#pending -= step;
         if (this.#pending > 0) return pos;
       }
-      const frame = this.#stack[this.#stack.length - 1];
-      if (frame === undefined) {
+      if (this.#depth === 0) {
         this.#done = true;
         return pos;
       }
+      const frame = this.#frames[this.#depth - 1]!;
       if (frame.index === frame.steps.length) {
         frame.remaining--;
         if (frame.remaining > 0) frame.index = 0;
-        else this.#stack.pop();
+        else this.#depth--;
         continue;
       }
-      const next = this.#step(frame, frame.steps[frame.index]!, buf, pos, end, base);
+      const step = frame.steps[frame.index]!;
+      // Most of what there is are short plain strings, whose only byte of header is their length.
+      const first = step === S && pos < end ? buf[pos]! : NOT_SHORT;
+      if (first < NOT_SHORT && pos + 1 + first <= end) {
+        frame.index++;
+        pos += 1 + first;
+        continue;
+      }
+      const next = this.#step(frame, step, buf, pos, end, base);
       if (next < 0) return pos;
       pos = next;
     }
+  }
+
+  #enter(steps: readonly Step[], rounds: number): void {
+    const frame = this.#frames[this.#depth++];
+    if (frame === undefined) {
+      this.#frames.push({ steps, index: 0, remaining: rounds });
+      return;
+    }
+    frame.steps = steps;
+    frame.index = 0;
+    frame.remaining = rounds;
   }
 
   /** One step: the position behind it (its body may be pending), or -1 where the header is not complete. */
@@ -271,7 +297,7 @@ export class Skipper {
         const count = readCount(buf, pos, end, base);
         if (count < 0) return -1;
         frame.index++;
-        if (count > 0) this.#stack.push({ steps: step.steps, index: 0, remaining: count });
+        if (count > 0) this.#enter(step.steps, count);
         return lengthResult.next;
       }
       case 'moduleItems':
@@ -283,7 +309,7 @@ export class Skipper {
         if (flag < 0) return -1;
         if (flag !== 0 && readPlainLength(buf, lengthResult.next, end, base) < 0) return -1;
         frame.index++;
-        if (count > 0) this.#stack.push({ steps: ARRAY_ELEMENT, index: 0, remaining: count });
+        if (count > 0) this.#enter(ARRAY_ELEMENT, count);
         return lengthResult.next;
       }
       case 'arrayElement':

@@ -4,10 +4,15 @@ import { checkLzfLengths, lzfDecompress } from './lzf.ts';
 import { OP } from './opcodes.ts';
 import { lengthResult, readLength, readPlainLength, readStringLength } from './skip.ts';
 
+/** The number that an int-encoded string stands for: `encoding` 0, 1, 2 is of 1, 2, 4 bytes. */
+export function integerValue(buf: Buffer, at: number, encoding: number): number {
+  if (encoding === 0) return buf.readInt8(at);
+  return encoding === 1 ? buf.readInt16LE(at) : buf.readInt32LE(at);
+}
+
 /** Text of an int-encoded string. */
 export function integerText(buf: Buffer, at: number, encoding: number): string {
-  if (encoding === 0) return String(buf.readInt8(at));
-  return String(encoding === 1 ? buf.readInt16LE(at) : buf.readInt32LE(at));
+  return String(integerValue(buf, at, encoding));
 }
 
 /** What must be in memory as a whole is no longer than the longest string of a server with default settings. */

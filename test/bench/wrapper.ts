@@ -42,6 +42,7 @@ async function time(way: Way, stream: Buffer): Promise<number> {
           applied = position;
         },
         ackWanted: () => undefined,
+        loses: ({ what }) => reject(new Error(what)),
         divergence: (_position, line) => reject(new Error(line)),
         rejected: (_position, line) => reject(new Error(line)),
       },

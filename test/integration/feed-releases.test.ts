@@ -27,6 +27,7 @@ const OPTIONS: RunOptions = {
   listen: { host: null, port: 0, advertise: null },
   flushTarget: true,
   allowNonempty: false,
+  allowLoss: false,
   assumeYes: false,
   resumes: null,
   runDir: '/nowhere',

@@ -31,7 +31,7 @@ export interface Scene {
 export interface SceneServers {
   readonly source?: ServerOptions;
   readonly target?: ServerOptions;
-  /** Keys of the source's dataset; left out: 500. */
+  /** Keys of the source's dataset; 0: the source is empty; left out: 500. */
   readonly keys?: number;
   /** Where, and as whom, the run finds the target; left out: at its port, as the default user. */
   readonly access?: (target: DemoServer) => Promise<Partial<Endpoint>>;
@@ -48,6 +48,7 @@ export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
   listen: { host: null, port: 0, advertise: null },
   flushTarget: false,
   allowNonempty: false,
+  allowLoss: false,
   assumeYes: false,
   resumes: null,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
@@ -75,7 +76,8 @@ export async function begun(
   servers: SceneServers = {},
 ): Promise<Scene> {
   const [source, target] = await Promise.all([testServer(t, servers.source), testServer(t, servers.target)]);
-  await loadDataset(source.port, { keys: servers.keys ?? 500, bigMembers: 100 });
+  const { keys = 500 } = servers;
+  if (keys > 0) await loadDataset(source.port, { keys, bigMembers: 100 });
   const onSource = await testClient(t, source.port);
   const onTarget = await testClient(t, target.port);
   const acl = [await aclOf(onSource), await aclOf(onTarget)] as const;

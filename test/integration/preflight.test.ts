@@ -11,6 +11,7 @@ import type { CheckResult } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
 import { type DemoServer, freePort, startServer } from '../../src/demo/server.ts';
 import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
+import { capabilitiesOf } from '../../src/target/write/capabilities.ts';
 import { serverReleases } from '../helpers/releases.ts';
 import { until } from '../helpers/wait.ts';
 import { makeCertificates } from '../protocol/link-support.ts';
@@ -26,6 +27,7 @@ const OPTIONS: RunOptions = {
   listen: { host: null, port: 0, advertise: null },
   flushTarget: false,
   allowNonempty: false,
+  allowLoss: false,
   assumeYes: false,
   resumes: null,
   runDir: '/nowhere',
@@ -141,7 +143,9 @@ describe('preflight', () => {
       ],
     );
     assert.equal(facts.feed, 'attach');
-    assert.deepEqual(facts.capabilities, {
+    const { forms, ...capabilities } = facts.capabilities;
+    assert.deepEqual(forms, capabilitiesOf({ major: 7, minor: 0 }).forms);
+    assert.deepEqual(capabilities, {
       setPxat: true,
       restoreReplace: true,
       restoreAbsttl: true,

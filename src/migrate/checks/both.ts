@@ -1,5 +1,6 @@
 /** Checks that look at the two servers of a pair together. */
 import { ReplyError } from '../../client/reply-error.ts';
+import type { ServerInfo } from '../../client/server-info.ts';
 import type { ServerSession } from '../../client/session.ts';
 import { printable } from '../../core/text.ts';
 import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
@@ -18,7 +19,7 @@ export const versions: Check = ({ sourceInfo, targetInfo }) => {
   if (!targetInfo.atLeast(major, minor)) {
     return warn(
       'versions',
-      `${detail}: the target is older; data types and commands that it does not know will stop the run`,
+      `${detail}: the target is older; values are written in forms that it takes, but types of which it has none, and commands that it does not know, stop the run`,
       'take a target of the same or a later release where you can',
     );
   }
@@ -136,21 +137,61 @@ export const modules: Check = async (context) => {
       );
 };
 
-export const functions: Check = async ({ source, sourceInfo, targetInfo }) => {
+export const functions: Check = async ({ source, sourceInfo, targetInfo, options }) => {
   const name = 'functions';
   if (!sourceInfo.atLeast(7, 0)) return ok(name, 'none: the source is older than functions');
   const libraries = await ask(source, 'FUNCTION', 'LIST');
   if (libraries instanceof ReplyError) return unknown(name, 'the functions of the source', libraries);
   const count = Array.isArray(libraries) ? libraries.length : 0;
   if (count === 0) return ok(name, 'none');
-  return targetInfo.atLeast(7, 0)
-    ? ok(name, `${count} libraries`)
-    : refuse(
-        name,
-        `${count} libraries of functions, and the target has none before 7.0`,
-        'take a target of 7.0 or later',
-      );
+  if (targetInfo.atLeast(7, 0)) return ok(name, `${count} libraries`);
+  const detail = `${count} libraries of functions, and the target has none before 7.0`;
+  return options.allowLoss
+    ? warn(name, `${detail}: they are left out (--allow-loss)`)
+    : refuse(name, detail, 'take a target of 7.0 or later, or leave them out: --allow-loss');
 };
+
+/**
+ * What values lose on the way to this target, as far as releases and the source's counters tell; functions have a check
+ * of their own. The target itself is asked only when a run begins (target/write/probe.ts).
+ */
+export const loss: Check = ({ sourceInfo, targetInfo, options, feed }) => {
+  const name = 'loss';
+  if (feed === 'attach') return ok(name, 'nothing: the target loads what the source sends');
+  const hashes = sourceInfo.keyspace.reduce((sum, { expiringHashes }) => sum + expiringHashes, 0);
+  if (hashes > 0 && !expiresFields(targetInfo)) {
+    const detail = `fields of ${hashes} hashes expire, and the target knows no such expiries: these fields would stay for ever`;
+    return options.allowLoss
+      ? warn(name, `${detail} (--allow-loss)`)
+      : refuse(
+          name,
+          detail,
+          'take a target of Redis 7.4, Valkey 9.0 or later; or let them stay: --allow-loss',
+        );
+  }
+  // RDB 13 and 14 (protocol.md 3.1)
+  if (sourceInfo.family === 'redis' && sourceInfo.atLeast(8, 6) && !isRedisSince(targetInfo, 8, 8)) {
+    return warn(
+      name,
+      "not known: streams may have producers' ids (IDMP) or pending entries without an owner (XNACK), for which the target may have no place",
+      options.allowLoss
+        ? 'the run counts what is lost and says so (--allow-loss)'
+        : 'the first such value stops the run, but for --allow-loss',
+    );
+  }
+  return sourceInfo.atLeast(7, 0) && !targetInfo.atLeast(7, 2)
+    ? ok(name, 'nothing but counters of streams (entries-added, entries-read) and times of activity')
+    : ok(name, 'nothing that is known');
+};
+
+/** HPEXPIREAT: Redis 7.4, Valkey 9.0. */
+function expiresFields(info: ServerInfo): boolean {
+  return info.family === 'valkey' ? info.atLeast(9, 0) : info.atLeast(7, 4);
+}
+
+function isRedisSince(info: ServerInfo, major: number, minor: number): boolean {
+  return info.family === 'redis' && info.atLeast(major, minor);
+}
 
 /** How many seconds a server's clock is ahead of ours. */
 async function clockDifference(session: ServerSession): Promise<number | ReplyError> {

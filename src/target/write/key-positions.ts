@@ -39,6 +39,14 @@ const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ),
   ...['pfmerge', 'geosearchstore', 'zrangestore'].map((name) => [name, FIRST] as const),
   ['bitop', SECOND],
+  // what an older target does not know, and gets otherwise (lowering.ts)
+  ...['lpop', 'rpop', 'zpopmin', 'zpopmax', 'hgetdel', 'xdelex', 'xackdel'].map(
+    (name) => [name, NONE] as const,
+  ),
+  ...['hsetex', 'hpexpireat', 'hpersist', 'xnack', 'xcfgset', 'xidmprecord'].map(
+    (name) => [name, FIRST] as const,
+  ),
+  ['lmove', SECOND],
   // its keys stand with its subcommands from 7.0 on
   ['xgroup', SECOND],
   ...['sort', 'georadius', 'georadiusbymember'].map((name) => [name, inWords(behindStore)] as const),

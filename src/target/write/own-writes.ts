@@ -99,6 +99,7 @@ export class OwnWrites {
       case 'pass':
       case 'aside':
       case 'publish':
+      case 'rreplay':
       case 'rewrite':
       case 'ttl':
         break;

@@ -27,6 +27,11 @@ export function errorPrefix(line: string): string {
   return /^[A-Z][A-Z0-9_-]*(?= |$)/.exec(line)?.[0] ?? 'ERR';
 }
 
+/** The server has no such command at all; all releases say it in these words (run on 2.8 to 8.2, Valkey 8.1 and 9.1). */
+export function isUnknownCommand(line: string): boolean {
+  return /^ERR unknown command\b/.test(line);
+}
+
 /** For the answer to a command of the snapshot, or to one that was being queued behind MULTI. */
 export function judgeReply(line: string): ReplyVerdict {
   return RETRYABLE.has(errorPrefix(line)) ? 'retry' : 'fatal';

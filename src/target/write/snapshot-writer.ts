@@ -1,23 +1,20 @@
 /**
  * Turns the entries of a snapshot into commands on the target: SET for strings, RESTORE with the value's own
- * bytes for the rest, plain commands in chunks for collections too big for one payload. All of it may be sent
- * again from the start of any entry (SET, REPLACE, DEL before a rebuild), which is how every retry works.
+ * bytes for the rest, or, where the target does not take these, with an older form of the value (rdb/transcode.ts);
+ * plain commands in chunks for collections too big for one payload. All of it may be sent again from the start of any
+ * entry (SET, REPLACE, DEL before a rebuild), which is how every retry works.
  */
 
-import { InvariantError } from '../../core/errors.ts';
+import { assertNever, InvariantError, TargetError } from '../../core/errors.ts';
+import { keyDigest } from '../../core/key-digest.ts';
 import { Crc64 } from '../../rdb/crc64.ts';
 import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
-import {
-  EARLIEST_BYTES,
-  earliestFieldExpiry,
-  HASH_FIELD_TTLS,
-  HASH_FIELD_TTLS_LISTPACK,
-  laterFromListpack,
-  laterHead,
-} from '../../rdb/field-ttls.ts';
+import { EARLIEST_BYTES, earliestFieldExpiry, laterFromListpack, laterHead } from '../../rdb/field-ttls.ts';
+import { FORM, type Form, familyOf, formOf, planForm, typeOf } from '../../rdb/forms.ts';
 import type { RdbFamily } from '../../rdb/opcodes.ts';
 import type { ElementKind, RdbEntry, RdbSink } from '../../rdb/sink.ts';
 import { checkHeldLength } from '../../rdb/strings.ts';
+import { transcode } from '../../rdb/transcode.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import type { TargetCapabilities } from './capabilities.ts';
 import { CHECKPOINT_KEY } from './checkpoint.ts';
@@ -25,6 +22,7 @@ import type { TargetConnection } from './connection.ts';
 import { type HeldTtls, SHIFT_MS } from './held-ttls.ts';
 import { noteLibrary } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
+import { Losses } from './losses.ts';
 import type { WrittenKeys } from './written-keys.ts';
 
 /** What the rest of the program wants to know of the snapshot as it passes. */
@@ -35,6 +33,8 @@ export interface SnapshotListener {
 
 const CHUNK_ELEMENTS = 512;
 const CHUNK_BYTES = 64 * 1024;
+/** A value that must be written in another form is held as a whole: not above this. */
+const LONGEST_TRANSCODED = 64 << 20;
 
 const ARGUMENTS_PER_ELEMENT: Record<ElementKind, number> = { list: 1, set: 1, zset: 2, hash: 2 };
 
@@ -61,6 +61,8 @@ export class SnapshotWriter implements RdbSink {
   readonly #listener: SnapshotListener;
   readonly #ttls: HeldTtls | null;
   readonly #written: WrittenKeys | null;
+  readonly #losses: Losses;
+  #forms: ReadonlySet<Form>;
   #connection: TargetConnection | null = null;
   /** Database selected on the connection; -1: none yet. */
   #db = -1;
@@ -70,21 +72,27 @@ export class SnapshotWriter implements RdbSink {
   readonly #skippedKinds = new Set<string>();
 
   /** The blob under way: what ends it. */
-  #blob: { readonly form: 'string' | 'payload' | 'ignored'; readonly entry: RdbEntry } | null = null;
+  #blob: Blob | null = null;
   /** The first bytes of a blob that begins with the expiry of its fields; null: they are through. */
   #blobHead: Buffer | null = null;
   #collection: Collection | null = null;
   /** What the target is told as the expiry of the key in hand; -1: none. */
   #expireAtMs = -1;
 
-  /** @param ttls which expiries are held back; null: none is */
+  /**
+   * @param ttls which expiries are held back; null: none is
+   * @param losses where it is counted what the target has no place for; left out: nothing may be lost
+   */
   constructor(
     capabilities: TargetCapabilities,
     listener: SnapshotListener,
     ttls: HeldTtls | null = null,
     written: WrittenKeys | null = null,
+    losses = new Losses(false),
   ) {
     this.#capabilities = capabilities;
+    this.#forms = capabilities.forms;
+    this.#losses = losses;
     this.#listener = listener;
     this.#ttls = ttls;
     this.#written = written;
@@ -99,8 +107,14 @@ export class SnapshotWriter implements RdbSink {
     this.#collection = null;
   }
 
+  /** The forms of values that the target takes, as it has shown itself; before the first entry. */
+  takeForms(forms: ReadonlySet<Form>): void {
+    this.#forms = forms;
+  }
+
   header(family: RdbFamily): void {
     this.#family = family;
+    this.#losses.begin();
   }
 
   aux(start: number, name: string, value: Buffer): void {
@@ -113,7 +127,7 @@ export class SnapshotWriter implements RdbSink {
 
   functionLibrary(start: number, code: Buffer): void {
     if (!this.#capabilities.functions) {
-      this.skipped('function libraries, which the target is too old for');
+      this.#losses.meet(['functions'], start, null);
       return;
     }
     if (this.#written !== null) noteLibrary(code, this.#written);
@@ -144,49 +158,70 @@ export class SnapshotWriter implements RdbSink {
   value(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     if (isOwnKey(entry)) return;
     this.#setExpiry(entry);
-    if (this.#ttls !== null && this.#family === 'redis' && hasFieldTtls(entry.type)) {
-      this.#hashWithTtls(this.#ttls, entry, buf, start, end);
+    const form = formOf(entry.type, this.#family);
+    const wanted = this.#planned(entry, form);
+    if (wanted === form) {
+      this.#valueAs(form, entry, buf, start, end);
       return;
     }
-    this.#restore(entry, entry.type, buf, start, end);
+    const older = transcode(form, wanted, buf, start, end, entry.start);
+    if (older.losses.length > 0) this.#losses.meet(older.losses, entry.start, digestOf(entry));
+    this.#valueAs(older.form, entry, older.value, 0, older.value.length);
   }
 
-  #restore(entry: RdbEntry, type: number, buf: Buffer, start: number, end: number): void {
-    const out = this.#restoreHead(entry, type, end - start);
+  /** The form in which a value goes to the target. @throws TargetError where it takes none that would do */
+  #planned(entry: RdbEntry, form: Form): Form {
+    const wanted = planForm(form, this.#forms);
+    if (wanted !== null) return wanted;
+    const digest = digestOf(entry);
+    const what = form === FORM.array ? 'arrays (Redis 8.8)' : 'streams (5.0)';
+    throw new TargetError(`the target knows no ${what}, and key ${digest} is one`, {
+      code: 'target-lacks-type',
+      hint: 'take a newer release for the target, or delete such keys on the source',
+      keyDigest: digest,
+    });
+  }
+
+  #valueAs(form: Form, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+    if (this.#ttls !== null && (form === FORM.hashTtls || form === FORM.hashTtlsListpack)) {
+      this.#hashWithTtls(this.#ttls, form, entry, buf, start, end);
+    } else {
+      this.#restore(entry, form, buf, start, end);
+    }
+  }
+
+  #restore(entry: RdbEntry, form: Form, buf: Buffer, start: number, end: number): void {
+    const out = this.#restoreHead(entry, form, end - start);
     this.#crc.update(buf, start, end);
     out.raw(buf, start, end);
-    this.#restoreTail(entry, type);
+    this.#restoreTail(entry, form);
   }
 
   /** A hash whose fields expire: all of them later where the first of them does so too soon. */
-  #hashWithTtls(ttls: HeldTtls, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
+  #hashWithTtls(ttls: HeldTtls, form: Form, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     const atMs = earliestFieldExpiry(buf, start);
     if (ttls.holdFields(entry.db, entry.key, entry.keyStart, entry.keyEnd, atMs) === atMs) {
-      this.#restore(entry, entry.type, buf, start, end);
-    } else if (entry.type === HASH_FIELD_TTLS) {
+      this.#restore(entry, form, buf, start, end);
+    } else if (form === FORM.hashTtls) {
       const later = Buffer.from(buf.subarray(start, end));
       laterHead(later, 0, SHIFT_MS).copy(later);
-      this.#restore(entry, entry.type, later, 0, later.length);
+      this.#restore(entry, form, later, 0, later.length);
     } else {
       const later = laterFromListpack(buf, start, end, SHIFT_MS);
-      this.#restore(entry, HASH_FIELD_TTLS, later, 0, later.length);
+      this.#restore(entry, FORM.hashTtls, later, 0, later.length);
     }
   }
 
   blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void {
     if (isOwnKey(entry)) {
-      this.#blob = { form: 'ignored', entry };
+      this.#blob = { kind: 'ignored' };
+      return;
+    }
+    if (form === 'payload') {
+      this.#payloadStart(entry, length);
       return;
     }
     this.#setExpiry(entry);
-    if (form === 'payload') {
-      this.#restoreHead(entry, entry.type, length);
-      // a listpack of this size is beyond any sensible setting: it goes as it is
-      const held = this.#ttls !== null && this.#family === 'redis' && entry.type === HASH_FIELD_TTLS;
-      this.#blobHead = held ? Buffer.alloc(0) : null;
-      this.#blob = { form, entry: held ? ownKey(entry) : entry };
-      return;
-    }
     const inline = entry.expireAtMs >= 0 && this.#capabilities.setPxat;
     const out = this.#begin(entry);
     out.begin(inline ? 5 : 3);
@@ -194,17 +229,44 @@ export class SnapshotWriter implements RdbSink {
     out.bulk(entry.key, entry.keyStart, entry.keyEnd);
     out.bulkHeader(length);
     // without PXAT the key is needed for a second command, after the reader's view of it is gone
-    this.#blob = { form, entry: inline ? entry : ownKey(entry) };
+    this.#blob = { kind: 'string', entry: inline ? entry : ownKey(entry) };
+  }
+
+  #payloadStart(entry: RdbEntry, length: number): void {
+    const form = formOf(entry.type, this.#family);
+    if (this.#planned(entry, form) !== form) {
+      if (length > LONGEST_TRANSCODED) throw tooBigToTranscode(entry, length);
+      this.#blob = { kind: 'gathered', entry: ownKey(entry), parts: [] };
+      return;
+    }
+    this.#setExpiry(entry);
+    this.#restoreHead(entry, form, length);
+    // a listpack of this size is beyond any sensible setting: it goes as it is
+    const held = this.#ttls !== null && form === FORM.hashTtls;
+    this.#blobHead = held ? Buffer.alloc(0) : null;
+    this.#blob = { kind: 'payload', entry: held ? ownKey(entry) : entry };
   }
 
   blobData(buf: Buffer, start: number, end: number): void {
     if (this.#blob === null) throw new InvariantError('blob data outside a blob');
-    if (this.#blob.form === 'ignored') return;
-    if (this.#blobHead !== null) {
-      this.#blobBegins(this.#blob.entry, this.#blobHead, buf.subarray(start, end));
-      return;
+    switch (this.#blob.kind) {
+      case 'ignored':
+        return;
+      case 'gathered':
+        this.#blob.parts.push(Buffer.from(buf.subarray(start, end)));
+        return;
+      case 'payload':
+        if (this.#blobHead !== null) {
+          this.#blobBegins(this.#blob.entry, this.#blobHead, buf.subarray(start, end));
+          return;
+        }
+        this.#crc.update(buf, start, end);
+        break;
+      case 'string':
+        break;
+      default:
+        assertNever(this.#blob);
     }
-    if (this.#blob.form === 'payload') this.#crc.update(buf, start, end);
     this.#out.raw(buf, start, end);
   }
 
@@ -226,17 +288,24 @@ export class SnapshotWriter implements RdbSink {
     const blob = this.#blob;
     if (blob === null) throw new InvariantError('the end of a blob that was not begun');
     this.#blob = null;
-    switch (blob.form) {
+    switch (blob.kind) {
       case 'ignored':
         return;
+      case 'gathered': {
+        const bytes = Buffer.concat(blob.parts);
+        this.value(blob.entry, bytes, 0, bytes.length);
+        return;
+      }
       case 'payload':
-        this.#restoreTail(blob.entry, blob.entry.type);
+        this.#restoreTail(blob.entry, formOf(blob.entry.type, this.#family));
         return;
       case 'string':
         this.#out.crlf();
         if (this.#capabilities.setPxat) this.#pxat();
         else this.#expire(blob.entry);
         return;
+      default:
+        assertNever(blob);
     }
   }
 
@@ -374,7 +443,7 @@ export class SnapshotWriter implements RdbSink {
   }
 
   /** RESTORE up to and including the payload's type byte; the checksum has begun. */
-  #restoreHead(entry: RdbEntry, type: number, valueLength: number): CommandBuffer {
+  #restoreHead(entry: RdbEntry, form: Form, valueLength: number): CommandBuffer {
     const { restoreReplace, restoreAbsttl, restoreIdle } = this.#capabilities;
     if (!restoreReplace) {
       const del = this.#begin(entry);
@@ -393,17 +462,17 @@ export class SnapshotWriter implements RdbSink {
     else out.bulkNumber(Math.max(1, this.#expireAtMs - Date.now()));
     out.bulkHeader(payloadLength(valueLength));
     this.#crc.reset();
-    this.#scratch[31] = type;
+    this.#scratch[31] = typeOf(form);
     this.#crc.update(this.#scratch, 31, 32);
     out.raw(this.#scratch, 31, 32);
     return out;
   }
 
   /** The payload's footer and the options announced by #restoreHead. */
-  #restoreTail(entry: RdbEntry, type: number): void {
+  #restoreTail(entry: RdbEntry, form: Form): void {
     const out = this.#out;
-    const stamp = stampOf(type, this.#family);
-    if (stamp === null) throw new InvariantError(`type ${type} has no stamp`);
+    const stamp = stampOf(typeOf(form), familyOf(form));
+    if (stamp === null) throw new InvariantError(`type ${typeOf(form)} has no stamp`);
     const end = writeFooter(this.#crc, this.#scratch, 8, stamp);
     out.raw(this.#scratch, 8, end);
     out.crlf();
@@ -431,6 +500,14 @@ export class SnapshotWriter implements RdbSink {
     chunk.writeWhole(out);
   }
 }
+
+/** A value that comes in pieces, and what is made of it. */
+type Blob =
+  | { readonly kind: 'string' | 'payload'; readonly entry: RdbEntry }
+  /** It is written in another form as soon as it is whole. */
+  | { readonly kind: 'gathered'; readonly entry: RdbEntry; readonly parts: Buffer[] }
+  /** A key of ours. */
+  | { readonly kind: 'ignored' };
 
 interface Collection {
   readonly entry: RdbEntry;
@@ -488,8 +565,20 @@ function isOwnKey(entry: RdbEntry): boolean {
   return key === CHECKPOINT_KEY || key === LEASE_KEY;
 }
 
-function hasFieldTtls(type: number): boolean {
-  return type === HASH_FIELD_TTLS || type === HASH_FIELD_TTLS_LISTPACK;
+function digestOf({ key, keyStart, keyEnd }: RdbEntry): string {
+  return keyDigest(key.subarray(keyStart, keyEnd));
+}
+
+function tooBigToTranscode(entry: RdbEntry, length: number): TargetError {
+  const digest = digestOf(entry);
+  return new TargetError(
+    `the target is too old for the value of key ${digest}, and at ${length} bytes that is too big to be written in an older form (${LONGEST_TRANSCODED} at most)`,
+    {
+      code: 'value-too-big',
+      hint: 'take a newer release for the target, or make this value smaller on the source (XTRIM for a stream)',
+      keyDigest: digest,
+    },
+  );
 }
 
 /** The entry with a key of its own, for what outlives the reader's view. */

@@ -1,8 +1,10 @@
 /**
- * What happens to each command of the source's stream (protocol.md 2.3): a table by name, and the rewrites.
+ * What happens to each command of the source's stream (protocol.md 2.3): a table by name, and the rewrites that any target
+ * needs; lowering.ts has those for older ones.
  * Pure: no sockets, no clocks. Names come in any case; unknown names pass as they are.
  */
 import type { HeldTtls } from './held-ttls.ts';
+import { indexOfOption, type Word } from './words.ts';
 
 export type StreamAction =
   /** Goes to the target byte by byte. */
@@ -17,7 +19,9 @@ export type StreamAction =
   /** REPLCONF GETACK: counted and answered. */
   | 'replconf'
   | 'publish'
-  /** Replaced by other commands: see rewriteCommand(). */
+  /** KeyDB's envelope around commands: replay-frames.ts. */
+  | 'rreplay'
+  /** Replaced by other commands: see rewriteCommand(), and lowering.ts. */
   | 'rewrite'
   /**
    * May set an expiry. Passes; a relative one is followed by PEXPIREAT in the same transaction (absoluteExpiry()), an
@@ -33,6 +37,7 @@ const ACTIONS: Readonly<Record<string, StreamAction>> = {
   replconf: 'replconf',
   publish: 'publish',
   spublish: 'publish',
+  rreplay: 'rreplay',
   expire: 'rewrite',
   pexpire: 'rewrite',
   function: 'rewrite',
@@ -60,6 +65,7 @@ const HELD_ACTIONS: Readonly<Record<string, StreamAction>> = {
   pexpireat: 'rewrite',
   hpexpireat: 'rewrite',
   hsetex: 'rewrite',
+  msetex: 'rewrite',
   rename: 'rewrite',
   renamenx: 'rewrite',
   copy: 'rewrite',
@@ -76,12 +82,18 @@ export class ActionTable {
   /**
    * @param relativeTtls false where the source (>= 7.0) sends absolute ones only
    * @param held true where expiries are held back
+   * @param lowered names of commands that lowering.ts has something to do with
    */
-  constructor(relativeTtls: boolean, held: boolean) {
-    const entries = Object.entries(ACTIONS);
-    if (relativeTtls || held) entries.push(['set', SET_ACTION]);
-    if (held) entries.push(...Object.entries(HELD_ACTIONS));
-    for (const [name, action] of entries) {
+  constructor(relativeTtls: boolean, held: boolean, lowered: Iterable<string> = []) {
+    const actions = new Map(Object.entries(ACTIONS));
+    if (relativeTtls || held) actions.set('set', SET_ACTION);
+    if (held) for (const [name, action] of Object.entries(HELD_ACTIONS)) actions.set(name, action);
+    for (const name of lowered) {
+      const action = actions.get(name);
+      if (name === 'set') actions.set(name, SET_ACTION);
+      else if (action !== 'ttl' && action !== 'publish') actions.set(name, 'rewrite');
+    }
+    for (const [name, action] of actions) {
       const bytes = Buffer.from(name, 'latin1');
       let slot = hash(bytes, 0, bytes.length);
       while (this.#names[slot] !== undefined) slot = (slot + 1) % TABLE_SIZE;
@@ -113,8 +125,6 @@ export function sameName(name: Buffer, buf: Buffer, start: number, end: number):
   for (let i = 0; i < name.length; i++) if ((buf[start + i]! | 0x20) !== (name[i]! | 0x20)) return false;
   return true;
 }
-
-type Word = string | Buffer;
 
 /** What a rewrite needs to know of its place in the stream. */
 export interface RewriteContext {
@@ -148,6 +158,8 @@ export function rewriteCommand(words: readonly Buffer[], context: RewriteContext
     case 'hpexpireat':
     case 'hsetex':
       return [ttls === null ? [...words] : withFieldExpiry(words, ttls, db)];
+    case 'msetex':
+      return [ttls === null ? [...words] : withKeyExpiries(words, ttls, db)];
     case 'rename':
     case 'renamenx':
     case 'copy':
@@ -155,7 +167,7 @@ export function rewriteCommand(words: readonly Buffer[], context: RewriteContext
       const [, key, other] = words;
       if (ttls === null || key === undefined || other === undefined) return [[...words]];
       // COPY source destination [DB n]; MOVE key n
-      const option = name === 'copy' ? indexOfWord(words, 'db', 3) : -1;
+      const option = name === 'copy' ? indexOfOption(words, 'db', 3) : -1;
       const elsewhere = name === 'move' ? other : option < 0 ? undefined : words[option + 1];
       ttls.inherits(elsewhere === undefined ? db : Number(lower(elsewhere)), name === 'move' ? key : other);
       return [[...words]];
@@ -182,9 +194,9 @@ export function rewriteCommand(words: readonly Buffer[], context: RewriteContext
 
 /** HPEXPIREAT key ms [NX|XX|GT|LT] FIELDS …, HSETEX key … [PXAT ms] … FIELDS …, their expiry held back where it is near. */
 function withFieldExpiry(words: readonly Buffer[], ttls: HeldTtls, db: number): Word[] {
-  const fields = indexOfWord(words, 'fields', 2);
+  const fields = indexOfOption(words, 'fields', 2);
   const expires = lower(words[0]) === 'hpexpireat';
-  const at = expires ? 2 : 1 + indexOfWord(words.slice(0, fields), 'pxat', 2);
+  const at = expires ? 2 : 1 + indexOfOption(words.slice(0, fields), 'pxat', 2);
   const key = words[1];
   const atMs = Number(lower(words[at]));
   if (key === undefined || at < 2 || fields < at || !Number.isSafeInteger(atMs)) return [...words];
@@ -194,9 +206,18 @@ function withFieldExpiry(words: readonly Buffer[], ttls: HeldTtls, db: number): 
   return [...words.slice(0, at), held, ...words.slice(at + 1)];
 }
 
-/** -1 where there is none from `from` on. */
-function indexOfWord(words: readonly Buffer[], word: string, from: number): number {
-  return words.findIndex((each, index) => index >= from && lower(each) === word);
+/** MSETEX n key value … [NX|XX] PXAT ms: the expiry is that of all keys. */
+function withKeyExpiries(words: readonly Buffer[], ttls: HeldTtls, db: number): Word[] {
+  const end = 2 + 2 * Number(lower(words[1]));
+  const at = 1 + indexOfOption(words, 'pxat', end);
+  const atMs = Number(lower(words[at]));
+  if (at < end || !Number.isSafeInteger(atMs)) return [...words];
+  let held = atMs;
+  for (let i = 2; i < end; i += 2) {
+    const key = words[i]!;
+    held = ttls.hold(db, key, 0, key.length, atMs);
+  }
+  return [...words.slice(0, at), String(held), ...words.slice(at + 1)];
 }
 
 /** A word of a command, or null where it is too long to be an option or a number. */

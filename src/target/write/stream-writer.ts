@@ -11,17 +11,23 @@
  * Like the RDB reader it is shown the bytes at `position` and moves on; after a failure attach() begins again at
  * the last applied position.
  */
-import { InvariantError } from '../../core/errors.ts';
+import { InvariantError, TargetError } from '../../core/errors.ts';
+import { printable } from '../../core/text.ts';
 import { commandArguments } from '../../resp/arguments.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
+import { encodeCommand } from '../../resp/encode.ts';
 import { trailingNumber } from '../../resp/stream-scanner.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
 import type { HeldTtls } from './held-ttls.ts';
 import { isKeyAt, type KeyPositions, type KeyRange } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
+import { type Lowering, loweringsFor, type StreamLoss } from './lowering.ts';
+import { type MissingForms, NONE_MISSING } from './missing-forms.ts';
+import { writesOfScript } from './own-scripts.ts';
 import { batchMark, type OwnWrites } from './own-writes.ts';
+import { badFrame, ReplayFrames } from './replay-frames.ts';
 import { judgeExec, judgeReply, type ReplyVerdict } from './reply-policy.ts';
 import {
   ActionTable,
@@ -29,8 +35,10 @@ import {
   expiryWord,
   rewriteCommand,
   type StreamAction,
+  sameName,
   type WordAt,
 } from './stream-rules.ts';
+import { lowerCase, type Word } from './words.ts';
 import { WriteTally } from './write-tally.ts';
 
 /** A batch is closed at this size; other clients of the target wait for one batch at most. */
@@ -38,6 +46,8 @@ const BATCH_BYTES = 256 * 1024;
 const BATCH_COMMANDS = 4096;
 /** Commands above this pass through in pieces instead of being held. */
 const HELD_BYTES = 1 << 20;
+/** Those that must be held all the same, since they are rewritten, are no longer than this: a string's 512 MiB, and room. */
+const LARGEST_REWRITTEN = 600 << 20;
 /** Options and numbers are no longer than this. */
 const LONGEST_WORD = 32;
 
@@ -53,6 +63,11 @@ export interface StreamListener {
   /** A command of an executed transaction was answered with an error: data differ. */
   divergence(position: number, line: string): void;
   /**
+   * Something of the command at `position`, and all of its kind behind it, is not to go to the target, which is too old
+   * for it. Told once; what this throws, consume() throws.
+   */
+  loses(loss: StreamLoss, position: number): void;
+  /**
    * The batch was not executed; nothing of it or behind it is on the target. Or it was, but without what we added to
    * it: then the verdict is `fatal`. The connection is of no more use.
    */
@@ -62,6 +77,8 @@ export interface StreamListener {
 export interface StreamSettings {
   /** True for sources before 7.0: they send relative TTLs. */
   readonly relativeTtls: boolean;
+  /** What the source may send and the target does not know; left out: nothing. */
+  readonly missing?: MissingForms;
   readonly forwardPublish: boolean;
   /** See TargetCapabilities. */
   readonly execIsWhole: boolean;
@@ -115,6 +132,7 @@ interface Passing {
 
 const ascii = (text: string): Buffer => Buffer.from(text, 'latin1');
 const MULTI = ascii('*1\r\n$5\r\nMULTI\r\n');
+const SPUBLISH = ascii('spublish');
 const EXEC_COMMAND = ascii('*1\r\n$4\r\nEXEC\r\n');
 
 export class StreamWriter {
@@ -124,6 +142,10 @@ export class StreamWriter {
   readonly #ttls: HeldTtls | null;
   readonly #written: KeyPositions | null;
   readonly #actions: ActionTable;
+  readonly #missing: MissingForms;
+  readonly #lowerings: ReadonlyMap<string, Lowering>;
+  readonly #lost = new Set<StreamLoss>();
+  readonly #frames = new ReplayFrames();
   readonly #tally: WriteTally;
   #marksBatches: boolean;
   #connection: TargetConnection | null = null;
@@ -157,7 +179,9 @@ export class StreamWriter {
     this.#leaveOut = settings.leaveOut ?? null;
     this.#ttls = settings.ttls ?? null;
     this.#written = settings.written ?? null;
-    this.#actions = new ActionTable(settings.relativeTtls, this.#ttls !== null);
+    this.#missing = settings.missing ?? NONE_MISSING;
+    this.#lowerings = loweringsFor(this.#missing);
+    this.#actions = new ActionTable(settings.relativeTtls, this.#ttls !== null, this.#lowerings.keys());
     this.#tally = settings.tally ?? new WriteTally();
     this.#marksBatches = settings.markBatches ?? false;
   }
@@ -210,6 +234,7 @@ export class StreamWriter {
     this.#checkpointedDb = place.db;
     this.#applied = position;
     this.#leaveOut?.beginAt(position);
+    this.#frames.forget();
     this.position = position;
     this.want = 1;
   }
@@ -284,8 +309,7 @@ export class StreamWriter {
         run = next;
         continue;
       }
-      const writes = action === 'pass' || action === 'rewrite' || action === 'ttl';
-      if (this.#written !== null && writes) this.#written.note(view, pos, next, this.#db);
+      if (this.#written !== null && isWrite(action)) this.#written.note(view, pos, next, this.#db);
       if (action === 'pass' && !frame.inline) {
         if (this.#targetDb !== this.#db || this.#openBatch === null) {
           this.#copyRun(view, run, pos);
@@ -296,7 +320,7 @@ export class StreamWriter {
         pos = next;
       } else {
         this.#copyRun(view, run, pos);
-        this.#special(action, view, pos, next, base);
+        this.#special(action, view, pos, next, base + pos);
         pos = next;
         run = next;
       }
@@ -474,16 +498,45 @@ export class StreamWriter {
   #send(tag: number, ...words: readonly (string | number | Buffer)[]): void {
     this.#expectCommand(tag);
     this.#out.command(...words);
+    if (words[0] === 'SELECT') this.#countAside();
+  }
+
+  /** The same for what came of a command of the source: there may be any number of words. */
+  #sendRewritten(tag: number, words: readonly Word[]): void {
+    this.#expectCommand(tag);
+    const bytes = encodeCommand(words);
+    this.#out.raw(bytes, 0, bytes.length);
     switch (String(words[0]).toLowerCase()) {
       case 'select':
+      case 'script':
         this.#countAside();
         break;
       case 'eval':
-      case 'evalsha':
+      case 'evalsha': {
         this.#countAside();
-        this.#tally.meetScript();
+        const writes = writesOfScript(words);
+        if (writes === null) this.#tally.meetScript();
+        else this.#openBatch!.writes += writes;
         break;
+      }
     }
+  }
+
+  /** As the target can take it, where it does not know it as it is. */
+  #sendLowered(tag: number, name: string, words: readonly Word[]): void {
+    const lowering = this.#lowerings.get(name);
+    if (lowering === undefined) {
+      this.#sendRewritten(tag, words);
+      return;
+    }
+    const context = { missing: this.#missing, lose: (loss: StreamLoss) => this.#lose(loss, tag) };
+    for (const lowered of lowering(words, context)) this.#sendRewritten(tag, lowered);
+  }
+
+  #lose(loss: StreamLoss, position: number): void {
+    if (this.#lost.has(loss)) return;
+    this.#listener.loses(loss, position);
+    this.#lost.add(loss);
   }
 
   /** The command that was sent last is none that the target counts as a write. */
@@ -562,13 +615,17 @@ export class StreamWriter {
     return verdict !== 'pass';
   }
 
-  #special(action: StreamAction, view: Buffer, pos: number, next: number, base: number): void {
-    const at = base + pos;
+  /** @param at position of the command, or of the frame that it came in */
+  #special(action: StreamAction, view: Buffer, pos: number, next: number, at: number): void {
     switch (action) {
       case 'consume':
         return;
       case 'publish':
         if (!this.#settings.forwardPublish) return;
+        if (this.#lowerings.has('spublish') && sameName(SPUBLISH, view, frame.nameStart, frame.nameEnd)) {
+          this.#sendLowered(at, 'spublish', []);
+          return;
+        }
         this.#forward(view, pos, next, at);
         this.#countAside();
         return;
@@ -599,9 +656,12 @@ export class StreamWriter {
           ownKeys: [CHECKPOINT_KEY, LEASE_KEY],
           ttls: this.#ttls,
         });
-        for (const words of commands) this.#send(at, ...words);
+        for (const words of commands) this.#sendLowered(at, lowerCase(words[0]), words);
         return;
       }
+      case 'rreplay':
+        this.#replay(commandArguments(view.subarray(pos, next)), at);
+        return;
       case 'ttl': {
         // read before #forward: framing state is shared
         const words = commandArguments(view.subarray(pos, next));
@@ -613,12 +673,36 @@ export class StreamWriter {
         const held = this.#heldExpiry(name, words.length, words[1]!, word);
         if (held !== null) {
           this.#prepare(at);
-          this.#send(at, ...words.slice(0, held.index), held.text, ...words.slice(held.index + 1));
+          const later = [...words.slice(0, held.index), held.text, ...words.slice(held.index + 1)];
+          this.#sendLowered(at, name, later);
           return;
         }
-        this.#forward(view, pos, next, at);
+        if (this.#lowerings.has(name)) {
+          this.#prepare(at);
+          this.#sendLowered(at, name, words);
+        } else {
+          this.#forward(view, pos, next, at);
+        }
         if (this.#settings.relativeTtls) this.#expireAt(at, name, words.length, words[1]!, word);
       }
+    }
+  }
+
+  /** The commands of a frame of KeyDB, each as if it had come by itself. @param at position of the frame */
+  #replay(words: readonly Buffer[], at: number): void {
+    const opened = this.#frames.open(words);
+    if (opened === null) return;
+    const { commands, db } = opened;
+    if (db !== null) this.#db = db;
+    for (let pos = 0; pos < commands.length; ) {
+      const next = scanCommand(commands, pos, commands.length, 0);
+      if (next < 0) throw badFrame();
+      if (frame.argumentCount > 0) {
+        const action = this.#actions.of(commands, frame.nameStart, frame.nameEnd);
+        if (isWrite(action)) this.#written?.note(commands, pos, next, this.#db);
+        this.#special(action, commands, pos, next, at);
+      }
+      pos = next;
     }
   }
 
@@ -660,9 +744,12 @@ export class StreamWriter {
   #startPassing(view: Buffer, pos: number, end: number, base: number): boolean {
     if (frame.inline || frame.nameEnd > end) return false;
     const action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
-    if (action !== 'pass' && action !== 'ttl') return false;
     const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
-    if (this.#written?.mustSeeWhole(name) === true) return false;
+    // SET key value, without anything behind it, needs nothing
+    const isLowered = this.#lowerings.has(name) && (name !== 'set' || frame.argumentCount > 3);
+    const isRewritten = (action !== 'pass' && action !== 'ttl') || isLowered;
+    if (isRewritten && frame.needed > LARGEST_REWRITTEN) throw tooBig(name, base + pos + this.#shift);
+    if (isRewritten || this.#written?.mustSeeWhole(name) === true) return false;
     const leftOut = this.#leaveOut !== null && this.#leaveOut.judgeBig() !== 'pass';
     this.#passing = {
       start: base + pos,
@@ -755,4 +842,21 @@ export class StreamWriter {
     this.want = Math.max(needed - pos, view.length - pos + 1);
     return pos;
   }
+}
+
+/** Whether a command of this kind may change keys, as far as its name says. */
+function isWrite(action: StreamAction): boolean {
+  return action === 'pass' || action === 'rewrite' || action === 'ttl';
+}
+
+function tooBig(name: string, offset: number): TargetError {
+  const command = printable(name.toUpperCase(), 30);
+  return new TargetError(
+    `${command} at offset ${offset} is longer than ${LARGEST_REWRITTEN >> 20} MiB, and must be rewritten for this target`,
+    {
+      code: 'command-too-big',
+      hint: 'choose a target of the same release as the source, or a newer one, and begin again',
+      command,
+    },
+  );
 }

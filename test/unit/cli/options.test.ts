@@ -48,6 +48,7 @@ test('defaults', () => {
     listen: { host: null, port: 0, advertise: null },
     flushTarget: false,
     allowNonempty: false,
+    allowLoss: false,
     assumeYes: false,
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
@@ -123,12 +124,18 @@ test('resume: the options of the run, with those that are given anew', () => {
     pairs: [],
     options: { ...former, spoolLimitBytes: null },
   };
-  const resumed = resolveFormerOptions(run, '/run', { cutover: 'auto', cutoverTimeout: '30' }, around());
+  const resumed = resolveFormerOptions(
+    run,
+    '/run',
+    { cutover: 'auto', cutoverTimeout: '30', allowLoss: true },
+    around(),
+  );
   assert.equal(resumed.keepSnapshot, true);
   assert.deepEqual(resumed, {
     ...former,
     cutover: 'auto',
     cutoverTimeoutMs: 30_000,
+    allowLoss: true,
     flushTarget: false,
     runDir: '/run',
     resumes: 'f00',

@@ -38,7 +38,7 @@ function feedOf(
   let nudges = 0;
   const listener: AttachListener = {
     copyBegins: async () => undefined,
-    prepareTarget: async () => undefined,
+    prepareTarget: async () => null,
     snapshotLoaded: () => undefined,
     keepCopy: keeps ? async (copy) => void kept.push(copy) : null,
     waiting: () => undefined,

@@ -33,6 +33,7 @@ const options = (): RunOptions => ({
   listen: { host: null, port: 0, advertise: null },
   flushTarget: false,
   allowNonempty: false,
+  allowLoss: false,
   assumeYes: false,
   resumes: null,
   runDir: dir,

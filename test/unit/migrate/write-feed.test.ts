@@ -10,14 +10,19 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { CutoverError } from '../../../src/core/errors.ts';
 import { WriteFeed } from '../../../src/migrate/write-feed.ts';
+import type { Form } from '../../../src/rdb/forms.ts';
+import { TYPE } from '../../../src/rdb/opcodes.ts';
+import { SAMPLES } from '../../../src/rdb/samples.ts';
 import { encodeCommand } from '../../../src/resp/encode.ts';
 import { Spool } from '../../../src/spool/spool.ts';
 import { capabilitiesOf } from '../../../src/target/write/capabilities.ts';
 import { CHECKPOINT_KEY, type Checkpoint, parseCheckpoint } from '../../../src/target/write/checkpoint.ts';
+import { NONE_MISSING } from '../../../src/target/write/missing-forms.ts';
 import { WriteTally } from '../../../src/target/write/write-tally.ts';
 import { plain, testClient } from '../../helpers/client.ts';
 import { atEnd, testServer } from '../../helpers/server.ts';
 import { until } from '../../helpers/wait.ts';
+import { rdb as rdbFile, str } from '../rdb/build.ts';
 
 const RUN = 'ab12';
 const NEW = 'b'.repeat(40);
@@ -35,7 +40,21 @@ interface Scene {
   comeBackWith(change: Partial<Checkpoint>, sameProcess: boolean): Promise<void>;
 }
 
-async function scene(t: TestContext, replid: string): Promise<Scene> {
+interface Snapshot {
+  readonly rdb: Buffer;
+  /** What the target says that it takes; null: it was not asked. */
+  readonly forms: ReadonlySet<Form> | null;
+  /** The code with which the feed ends; null: it does not. */
+  readonly fails: string | null;
+}
+
+const EMPTY: Snapshot = { rdb: EMPTY_RDB, forms: null, fails: null };
+
+async function scene(
+  t: TestContext,
+  replid: string,
+  { rdb, forms, fails }: Snapshot = EMPTY,
+): Promise<Scene> {
   const target = await testServer(t);
   const client = await testClient(t, target.port);
   const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-feed-'));
@@ -65,7 +84,9 @@ async function scene(t: TestContext, replid: string): Promise<Scene> {
       run: RUN,
       capabilities: capabilitiesOf({ major: 7, minor: 0 }),
       relativeTtls: false,
+      missing: NONE_MISSING,
       forwardPublish: false,
+      allowLoss: false,
       ttls: null,
       partialResync: true,
       begin: { kind: 'copy' },
@@ -80,6 +101,7 @@ async function scene(t: TestContext, replid: string): Promise<Scene> {
       prepareTarget: async () => {
         const fields = { replid: '0'.repeat(40), offset: 0, db: 0, run: RUN, phase: 'snapshot' };
         await client.call('HMSET', CHECKPOINT_KEY, ...Object.entries(fields).flat());
+        return forms;
       },
       snapshotLoaded: () => {
         loaded = true;
@@ -102,11 +124,11 @@ async function scene(t: TestContext, replid: string): Promise<Scene> {
     ended.abort();
     feed.close();
     spool.close();
-    assert.equal(failure, null);
+    assert.equal(failure?.code ?? null, fails, String(failure));
   });
-  await feed.fullResync({ replid, offset: 1_000 }, { kind: 'length', bytes: EMPTY_RDB.length });
-  feed.append(EMPTY_RDB);
-  await until(() => loaded);
+  await feed.fullResync({ replid, offset: 1_000 }, { kind: 'length', bytes: rdb.length });
+  feed.append(rdb);
+  await until(() => loaded || failure !== null);
   const count = async (): Promise<number> => Number(plain(await client.call('GET', 'counter')));
   return {
     feed,
@@ -174,4 +196,14 @@ test('a history without a name: good only on the process that the copy began wit
   await all.comeBackWith({}, false);
   await until(() => all.redials() > 0);
   assert.equal(all.feed.connected, false);
+});
+
+test('values go in the forms that the target says it takes, whatever its release promises', async (t) => {
+  const stream = Buffer.concat([Buffer.of(TYPE.stream), str('s'), SAMPLES.get(TYPE.stream)!]);
+  const snapshot = {
+    rdb: rdbFile('REDIS0011', stream),
+    forms: new Set([TYPE.hash]),
+    fails: 'target-lacks-type',
+  };
+  await scene(t, 'a'.repeat(40), snapshot);
 });

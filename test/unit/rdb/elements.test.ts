@@ -147,6 +147,25 @@ describe('layouts', () => {
     await cameApart(5, binary, ['1.5', 'm', '-inf', 'a'.repeat(60), '0.1', 'n', '3e+300', 'z']);
   });
 
+  it('scores of every size keep every bit, and the sign of a zero', () => {
+    const whole = [0, 1, -1, 1e15, -(2 ** 53 - 1), 2 ** 53, -1.2345678901234567e20, 1e21];
+    const scores = [
+      ...whole,
+      -0,
+      -1.2345678901234567e-6,
+      -Number.MAX_VALUE,
+      -Number.MIN_VALUE,
+      -(2 ** -1022),
+    ];
+    const value = Buffer.concat([
+      len(scores.length),
+      ...scores.flatMap((score) => [str('m'), double(score)]),
+    ]);
+    const { elements, done } = taken(5, [value]);
+    assert.ok(done);
+    assert.deepEqual(elements.filter((_, i) => i % 2 === 0).map(Number), scores);
+  });
+
   it('nodes of lists', async () => {
     await cameApart(14, Buffer.concat([len(2), str(ziplist('a', 'bc')), str(ziplist('d'))]), [
       'a',
@@ -211,6 +230,7 @@ it('damage has a place', () => {
     [5, Buffer.concat([len(1), str('m'), double(Number.NaN)]), 3, /score NaN/],
     [3, Buffer.concat([len(1), str('m'), Buffer.from([253])]), 3, /score NaN/],
     [2, Buffer.concat([len(1), len(2n ** 55n)]), 1, /string of/],
+    [5, Buffer.concat([len(1), len(2n ** 39n)]), 1, /too long here/],
     [2, Buffer.concat([len(1), Buffer.from([0xc3]), len(10), len(2 ** 30), Buffer.alloc(10)]), 1, /claims/],
     [14, Buffer.concat([len(1), str('no ziplist')]), 1, /ziplist/],
   ];

@@ -197,9 +197,16 @@ describe('damage', () => {
       assert.throws(() => shifted(value(1_000n, str(listpack(...texts)))), RdbFormatError, texts.join(' '));
   });
 
-  it('expiries that are none, or before the earliest', () => {
-    for (const expiry of ['', 'soon', '1.5', '-1', '999', '1e99', '99999999999999999999'])
+  it('expiries that are none', () => {
+    for (const expiry of ['', 'soon', '1.5', '-1', '1e99', '99999999999999999999'])
       assert.throws(() => shifted(value(1_000n, str(listpack('f', 'v', expiry)))), RdbFormatError, expiry);
+  });
+
+  // as 7.4.1 and 8.2.3 write it where a field was set to expire a little earlier than the first
+  it('an expiry before the one in front of the listpack', () => {
+    const later = shifted(value(1_000n, str(listpack('f', 'v', '999', 'g', 'w', '1005'))));
+    const fields = [len(1), str('f'), str('v'), len(7), str('g'), str('w')];
+    assert.deepEqual(later, value(BigInt(999 + SHIFT_MS), len(2), ...fields));
   });
 
   it('an earliest expiry that no server has', () => {

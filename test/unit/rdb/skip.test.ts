@@ -179,6 +179,25 @@ describe('programs', () => {
     assert.equal(OPCODE_PROGRAMS.redis[243], undefined);
   });
 
+  it('strings at the bound between one byte of length and two', async () => {
+    const each = [62, 63, 64, 65, 300].map((length) => str('x'.repeat(length)));
+    await endsAt(skipProgram(2, 'redis'), Buffer.concat([len(each.length), ...each]));
+  });
+
+  it('one skipper for many values, also behind half of one', () => {
+    const skipper = new Skipper();
+    skipper.start(skipProgram(19, 'redis')!);
+    const half = stream(2).subarray(0, -20);
+    skipper.run(half, 0, half.length, 0);
+    assert.equal(skipper.done, false);
+    const set = Buffer.concat([len(4), strings(4)]);
+    for (let i = 0; i < 3; i++) {
+      skipper.start(skipProgram(2, 'redis')!);
+      assert.equal(skipper.run(Buffer.concat([set, set]), 0, set.length * 2, 0), set.length);
+      assert.ok(skipper.done);
+    }
+  });
+
   it('types that are not known', () => {
     for (const type of [6, 8, 29, 64, 243, 255]) assert.equal(skipProgram(type, 'redis'), null);
     for (const type of [6, 8, 23, 24, 25, 26, 28]) assert.equal(skipProgram(type, 'valkey'), null);

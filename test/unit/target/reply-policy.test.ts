@@ -1,7 +1,13 @@
 /** Lines as servers wrote them, and what they mean. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { errorPrefix, judgeExec, judgeReply, retryHint } from '../../../src/target/write/reply-policy.ts';
+import {
+  errorPrefix,
+  isUnknownCommand,
+  judgeExec,
+  judgeReply,
+  retryHint,
+} from '../../../src/target/write/reply-policy.ts';
 
 const RETRY = [
   "OOM command not allowed when used memory > 'maxmemory'.",
@@ -66,4 +72,14 @@ it('prefixes', () => {
   assert.equal(errorPrefix('NOREPLICAS Not enough'), 'NOREPLICAS');
   assert.equal(errorPrefix('OOM'), 'OOM');
   for (const line of ['Error x', 'err x', '', ' OOM', 'OOM: x']) assert.equal(errorPrefix(line), 'ERR', line);
+});
+
+it('a command that the server does not have', () => {
+  // 2.8 to 6.2, 7.0 and later, Valkey 9.1
+  for (const line of ["ERR unknown command 'FOO'", 'ERR unknown command `FOO`, with args beginning with: ']) {
+    assert.equal(isUnknownCommand(line), true, line);
+  }
+  for (const line of ["ERR unknown subcommand 'FOO'. Try XGROUP HELP.", 'OOM', 'ERR unknown commands']) {
+    assert.equal(isUnknownCommand(line), false, line);
+  }
 });

@@ -22,8 +22,13 @@ import { until } from '../../helpers/wait.ts';
 import { len, rdb, str } from '../rdb/build.ts';
 import { dial, type FakeTarget, fakeTarget } from './support.ts';
 
-const NEW = capabilitiesOf({ major: 7, minor: 0 });
-const OLD = capabilitiesOf({ major: 2, minor: 8 });
+/** The commands of this release; what is taken as a value is another matter: transcode.test.ts. */
+const commandsOf = (major: number, minor: number): TargetCapabilities => ({
+  ...capabilitiesOf({ major, minor }),
+  forms: capabilitiesOf({ major: 9, minor: 0 }).forms,
+});
+const NEW = commandsOf(7, 0);
+const OLD = commandsOf(2, 8);
 const LATER = 4_102_444_800_123;
 
 interface Loaded {
@@ -348,9 +353,28 @@ describe('commands', () => {
     assert.deepEqual(heads(target), ['SCRIPT LOAD return 1', 'FUNCTION LOAD REPLACE #!lua name=x\n']);
     assert.deepEqual(target.aux, ['lua=return 1', 'redis-ver=7.0.0']);
     assert.equal(target.notes.length, 1);
-    const old = await sent(t, OLD, ...parts);
-    assert.deepEqual(heads(old), ['SCRIPT LOAD return 1']);
-    assert.match(old.notes.join(), /function libraries, which the target is too old for/);
+    await assert.rejects(sent(t, OLD, ...parts), { code: 'would-lose', hint: /--allow-loss/ });
+  });
+
+  it('a big stream, for a target that takes an older form only: held until it is whole', async (t) => {
+    const node = [str(Buffer.alloc(16)), str('x'.repeat(2 << 20))];
+    const ends = [len(0), len(9), len(0), len(0), len(0), len(0), len(0), len(3)];
+    const consumer = (...times: number[]): Buffer =>
+      Buffer.concat([str('me'), ...times.map((time) => Buffer.alloc(8, time)), len(0)]);
+    const group = [len(1), str('g'), len(9), len(0), len(0), len(0), len(1)];
+    const value = key(21, 's', len(1), ...node, ...ends, ...group, consumer(1, 2));
+    const older = Buffer.concat([len(1), ...node, ...ends, ...group, consumer(1)]);
+    const target = await sent(
+      t,
+      capabilitiesOf({ major: 7, minor: 0 }),
+      expiry,
+      value,
+      key(0, 'after', str('1')),
+    );
+    assert.deepEqual(heads(target), ['SELECT 0', `RESTORE s ${LATER} REPLACE ABSTTL`, 'SET after 1']);
+    const [, restore] = target.received;
+    // type, value, version 10
+    assert.equal(restore?.[3]?.slice(0, -8), `\x13${older.toString('latin1')}\x0a\0`);
   });
 
   it('a big collection: emptied first, in chunks, its expiry last', async (t) => {
@@ -463,7 +487,7 @@ describe('expiries held back', () => {
       assert.deepEqual(found.noted, mode === 'near' ? ['keys 0: a idle', 'keys 3: i huge set'] : []);
 
       // 5.0: no SET … PXAT; and what is older still knows no absolute expiry in RESTORE
-      const fair = await sent(t, capabilitiesOf({ major: 5, minor: 0 }), mode, ...parts);
+      const fair = await sent(t, commandsOf(5, 0), mode, ...parts);
       assert.deepEqual(
         fair.seen.filter((words) => !words.startsWith('SADD')),
         [
@@ -589,14 +613,9 @@ describe('expiries held back', () => {
           noted(ttls).map((page) => page.split(' ').toSorted().join(' ')),
           mode === 'near' ? ['0: keys soon:key', '0: hashes huge small soon:key table'] : [],
         );
-        for (const field of ['none', 'long', 'soon']) {
-          const [here, there] = [
-            await from.call('HGET', 'huge', field),
-            await to.call('HGET', 'huge', field),
-          ];
-          assert.ok(String(here) === String(there), field);
-        }
-        assert.equal(await to.call('HLEN', 'huge'), 4);
+        // in an order of each server's own; a diff of megabytes would take minutes
+        const [here, there] = [await to.call('HGETALL', 'huge'), await from.call('HGETALL', 'huge')];
+        assert.ok(String((plain(here) as string[]).sort()) === String((plain(there) as string[]).sort()));
       }
     });
   }

@@ -6,6 +6,7 @@ import { CHECKPOINT_KEY } from '../../../src/target/write/checkpoint.ts';
 import { TargetConnection } from '../../../src/target/write/connection.ts';
 import type { ReplyVerdict } from '../../../src/target/write/reply-policy.ts';
 import { type StreamSettings, StreamWriter } from '../../../src/target/write/stream-writer.ts';
+import type { WriteTally } from '../../../src/target/write/write-tally.ts';
 import type { Cleanup } from '../../helpers/server.ts';
 
 export const REPLID = 'ab'.repeat(20);
@@ -104,6 +105,8 @@ export class Replay {
   readonly applied: number[] = [];
   /** Offsets as told at each applied(). */
   readonly appliedOffsets: number[] = [];
+  /** What is left out, as told. */
+  readonly losses: string[] = [];
   readonly divergences: { position: number; line: string }[] = [];
   readonly rejections: { position: number; line: string; verdict: ReplyVerdict }[] = [];
   acksWanted = 0;
@@ -114,7 +117,10 @@ export class Replay {
   socket: Socket | null = null;
   #stream = Buffer.alloc(0);
 
+  readonly #tally: WriteTally | undefined;
+
   constructor(settings: Partial<StreamSettings> = {}) {
+    this.#tally = settings.tally;
     this.writer = new StreamWriter(
       {
         relativeTtls: true,
@@ -130,6 +136,7 @@ export class Replay {
           this.appliedOffsets.push(this.writer.offsetAt(position));
         },
         ackWanted: () => this.acksWanted++,
+        loses: ({ what }) => this.losses.push(what),
         divergence: (position, line) => this.divergences.push({ position, line }),
         rejected: (position, line, verdict) => {
           this.rejections.push({ position, line, verdict });
@@ -144,15 +151,16 @@ export class Replay {
   async attach(t: Cleanup, port: number, position = 0, offset = 1000, db = 0): Promise<void> {
     this.connection?.close();
     this.socket = await dial(t, port);
-    this.connection = new TargetConnection(this.socket, {
-      reply: (tag, line) => this.writer.reply(tag, line),
-      nestedError: (index, line) => this.writer.nestedError(index, line),
+    const listener = {
+      reply: (tag: number, line: string | null) => this.writer.reply(tag, line),
+      nestedError: (index: number, line: string) => this.writer.nestedError(index, line),
       progress: () => this.pump(),
-      lost: (error) => {
+      lost: (error: Error) => {
         this.lost = error;
         this.connection = null;
       },
-    });
+    };
+    this.connection = new TargetConnection(this.socket, listener, this.#tally);
     this.writer.attach(this.connection, position, { replid: REPLID, offset, db });
     this.pump();
   }
