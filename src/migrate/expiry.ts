@@ -127,6 +127,7 @@ const MOST_FIELDS = 1e6;
 /** `release`: what is not due soon becomes true. `both`: and what is due soon is held. */
 type Direction = 'both' | 'release';
 const QUIET_RETRY_MS = 5;
+const READY_LIMIT_MS = 1000;
 const NEVER = new AbortController().signal;
 /** How far ahead is held while the target follows, at least: so long may a link be down, or a run. */
 const LEAST_HORIZON_MS = 120_000;
@@ -149,6 +150,10 @@ export class Expiry {
   #horizonMs = LEAST_HORIZON_MS;
   /** On the clock of performance.now(): when all keys are looked at again. */
   #nextLookMs = 0;
+  /** The look that is under way, or was the last. */
+  #look: Promise<void> = Promise.resolve();
+  /** Until then it is waited for. */
+  #readyMs = Number.POSITIVE_INFINITY;
   /** True where what was set right for an opening is to be held again. */
   #undone = false;
   /** One look at the keys at a time. */
@@ -210,13 +215,27 @@ export class Expiry {
    */
   tick(feed: ExpiryFeed): void {
     const { ttls } = this;
-    if (ttls === null || this.#released || !feed.streaming || performance.now() < this.#nextLookMs) return;
+    if (ttls === null || this.#released || !feed.streaming) return;
+    const now = performance.now();
+    if (ttls.lookDue) this.#readyMs = now + READY_LIMIT_MS;
+    else if (now < this.#nextLookMs) return;
     this.#nextLookMs = Number.POSITIVE_INFINITY;
     ttls.holdSoon(this.#horizonMs);
-    void this.#alone(() => this.#lookAhead(feed)).catch(() => {
+    this.#look = this.#alone(() => this.#lookAhead(feed)).catch(() => {
       // the feed shows what is wrong with the target
-      this.#nextLookMs = 0;
+      ttls.lookDue = true;
     });
+  }
+
+  /** False for a moment behind a copy, while its expiry times are being set right: longer than that nobody waits. */
+  get ready(): boolean {
+    return this.ttls === null || this.#released || performance.now() > this.#readyMs;
+  }
+
+  /** Resolves when the look that is due, or under way, is done. */
+  async settled(feed: ExpiryFeed): Promise<void> {
+    this.tick(feed);
+    await this.#look;
   }
 
   async #lookAhead(feed: ExpiryFeed): Promise<void> {
@@ -228,6 +247,7 @@ export class Expiry {
     const pauseMs = Math.max(LEAST_HORIZON_MS / 2, (now - began) / SHARE);
     this.#horizonMs = 2 * pauseMs;
     this.#nextLookMs = now + pauseMs;
+    if (this.ttls?.lookDue === false) this.#readyMs = 0;
     if (!this.#undone) return;
     this.#undone = false;
     this.#request.note('expiry times are held back again');

@@ -859,6 +859,7 @@ export class Migration {
   /** Moves between catching-up and in-sync. */
   #sampled(inSync: boolean): void {
     if (this.#phase === 'catching-up' && inSync) {
+      if (this.#written?.expiry.ready === false) return;
       this.#begun.copies.inSync();
       this.#emit({ event: 'progress', ...this.snapshot() });
       this.#moveTo('in-sync');

@@ -842,7 +842,7 @@ export class WriteFeed implements Feed, ReplyListener {
       case 'stream': {
         if (!ours) break;
         // it may have come back with older data, and with expiries as they were then
-        if (!found.sameProcess) this.#settings.ttls?.movesKeys();
+        if (!found.sameProcess) this.#settings.ttls?.cameBack();
         if (checkpoint.phase === 'snapshot') {
           // the snapshot was answered, but no batch behind it was executed: each would have written a checkpoint
           if (!found.sameProcess) break;

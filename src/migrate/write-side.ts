@@ -252,9 +252,10 @@ export class WriteSide {
   async leaveExpiryTimes(): Promise<void> {
     const feed = this.#feed;
     const { open, options } = this.#request;
-    if (feed?.streaming !== true || open || !options.stopAtInSync) return;
+    if (feed?.streaming !== true || open) return;
     const signal = AbortSignal.timeout(LEAVE_LIMIT_MS);
     const work = async (): Promise<void> => {
+      if (!options.stopAtInSync) return this.expiry.settled(feed);
       await this.expiry.prepareToOpen(feed, signal);
       await this.expiry.open(feed);
     };

@@ -53,13 +53,24 @@ export class HeldTtls {
     this.#noted = this.#emptyLists();
   }
 
+  /** True where keys may be held that are not due soon: behind a copy, and where the target came back with older data. */
+  lookDue = true;
+
   holdAll(): void {
     this.#holding = { kind: 'all' };
+    this.lookDue = true;
     this.forget();
+  }
+
+  /** The target is another process, maybe with older data. */
+  cameBack(): void {
+    this.lookDue = true;
+    this.movesKeys();
   }
 
   holdSoon(withinMs: number): void {
     this.#holding = { kind: 'soon', withinMs };
+    this.lookDue = false;
     this.forget();
   }
 
