@@ -54,7 +54,12 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
   const { listen } = options;
   const hold = await AttachHold.prepare(request);
   const feed = new AttachFeed(spool, hold, beginning(request), listener, signal);
-  if (has !== null && has.ownReplid !== null) feed.takeForOurs(has.ownReplid, has.from.offset);
+  if (has !== null && has.ownReplid !== null) {
+    const { replid: of, offset } = has.from;
+    // it may be given back again before it has followed
+    await request.journal('attach-own-history', { replid: has.ownReplid, of, offset });
+    feed.takeForOurs(has.ownReplid, offset);
+  }
   const host = listen.host ?? target.localAddress ?? '0.0.0.0';
   const { tls } = pair.target;
   const server = await ReplicaServer.listen(
