@@ -187,8 +187,8 @@ export class Expiry {
     const expiry = new Expiry(request, 'import');
     try {
       await journal(true);
-      await session.call('CONFIG', 'SET', IMPORT_MODE, 'yes');
       expiry.#importing = true;
+      await expiry.ensure();
       return expiry;
     } catch (error) {
       if (!(error instanceof ReplyError)) throw error;

@@ -70,7 +70,8 @@ export function judgeAttached(
   }
   // given back before it had followed again
   const own = left.ownHistory;
-  if (own !== null && former?.replid === own.replid && isAt(own.offset, former.endOffset, target.offset)) {
+  const unwritten = former !== null && target.offset === former.endOffset;
+  if (own !== null && unwritten && former.replid === own.replid && former.endOffset === own.offset) {
     const known = own.of === source.replid || own.of === source.former?.replid;
     const from = { replid: own.of, offset: own.offset };
     if (known) return { kind: 'go-on', from, db: -1, ownReplid: target.replid };
@@ -102,8 +103,4 @@ export function judgeAttached(
       hint: 'look at what they are; to throw them away: FLUSHALL on the target, then resume',
     },
   );
-}
-
-function isAt(offset: number, ...others: readonly number[]): boolean {
-  return others.every((other) => other === offset);
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { CutoverError } from '../../src/core/errors.ts';
 import type { ReplicationPosition } from '../../src/core/position.ts';
 import { RdbReader } from '../../src/rdb/reader.ts';
-import type { RdbSink } from '../../src/rdb/sink.ts';
+import { IGNORING_SINK, type RdbSink } from '../../src/rdb/sink.ts';
 import { commandArguments } from '../../src/resp/arguments.ts';
 import { frame, scanCommand } from '../../src/resp/command-frame.ts';
 import type { Framing } from '../../src/source/handshake.ts';
@@ -155,29 +155,15 @@ export class ReadingSink implements LinkSink {
   }
 
   #rdbSink(): RdbSink {
-    const nothing = (): void => {};
     return {
-      header: nothing,
+      ...IGNORING_SINK,
       aux: (_start, name, value) => this.#aux.set(name, value.toString('latin1')),
-      resizeDb: nothing,
-      functionLibrary: nothing,
-      skipped: nothing,
       string: (entry, buf, start, end) => {
         this.strings.set(
           entry.key.toString('latin1', entry.keyStart, entry.keyEnd),
           buf.toString('latin1', start, end),
         );
       },
-      value: nothing,
-      blobStart: nothing,
-      blobData: nothing,
-      blobEnd: nothing,
-      elementsStart: nothing,
-      element: nothing,
-      elementStart: nothing,
-      elementData: nothing,
-      elementEnd: nothing,
-      elementsEnd: nothing,
     };
   }
 }
