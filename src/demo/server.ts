@@ -1,5 +1,6 @@
 /** A throwaway server on loopback for the demo and the tests: own port, own temporary folder, nothing kept. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -37,6 +38,8 @@ export interface DemoServer {
 const READY_TIMEOUT_MS = 10_000;
 /** For one question; a server that is merely slow is asked again. */
 const ANSWER_TIMEOUT_MS = 2_000;
+const FIRST_PORT = 10_240;
+const LAST_PORT = 32_767;
 /** After SIGTERM; a stopped or hung process is then ended by SIGKILL. */
 const STOP_GRACE_MS = 3_000;
 
@@ -130,16 +133,25 @@ function binaryVersion(binary: string): string {
   return version;
 }
 
-/** A TCP port that nobody listens on at this moment. */
-export function freePort(): Promise<number> {
+/**
+ * A TCP port that nobody listens on at this moment, below those that systems give to outgoing connections (Linux: from
+ * 32768): a server that ends and comes back on its port would now and then find it taken by one of these.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(FIRST_PORT, LAST_PORT + 1);
+    if (await canListen(port)) return port;
+  }
+}
+
+function canListen(port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      const port = address !== null && typeof address === 'object' ? address.port : 0;
-      probe.close(() => resolve(port));
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') resolve(false);
+      else reject(error);
     });
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
 }
 

@@ -28,6 +28,7 @@ import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/atta
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
 import type { CompleteCopy, KeptCopy } from './kept-copy.ts';
+import { notNow } from './pair-context.ts';
 import type { ReplicationState } from './roles.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 
@@ -246,17 +247,19 @@ export class AttachFeed implements Feed, ReplicaListener {
    * Hands nothing more to the target behind a boundary that it has been given, and says where that is: the target will
    * come to a halt there, outside of any transaction. goOn() undoes it. Waits for a target that is served, and for a
    * stream whose database is known: see databaseKnown.
-   * @throws the reason of `signal`, or why the feed has ended
+   * @throws the reason of `signal`, or why the feed has ended; PreflightError `not-now` where a copy is under way
    */
   async stopAtBoundary(signal: AbortSignal): Promise<StopPlace> {
     for (;;) {
       const stage = this.#stage;
       if (this.#closedBy !== null) throw this.#closedBy;
       signal.throwIfAborted();
+      // the target has lost its copy: there will be no such place before it has another one
+      if (stage.kind !== 'stream') throw notNow('stop the stream', 'taking a new copy');
       const server = this.#server;
       // one that waits for its answer may get it now
       if (server?.connected === false) server.pump();
-      if (stage.kind === 'stream' && server?.connected === true) {
+      if (server?.connected === true) {
         const sent = Math.max(server.sentPosition, this.#appliedPosition);
         const scanner = stage.scanner.copy();
         this.#scan(scanner, this.#spool.end, sent);
@@ -283,12 +286,16 @@ export class AttachFeed implements Feed, ReplicaListener {
 
   /**
    * As stopAtBoundary(), at a place where database 0 is selected: there a target can be made a master for a while, see
-   * takeForOurs(). The source is asked to select it.
+   * takeForOurs(). The source is asked to select it, by `nudge`.
+   * @throws what `nudge` throws, too; the feed is stopped then
    */
-  async stopInZero(signal: AbortSignal): Promise<StopPlace> {
+  async stopInZero(
+    signal: AbortSignal,
+    nudge: () => Promise<unknown> = async () => this.#listener.nudge(),
+  ): Promise<StopPlace> {
     let place = await this.stopAtBoundary(signal);
-    for (let nudged = false; place.db !== 0; nudged = true) {
-      if (!nudged) this.#listener.nudge();
+    if (place.db !== 0) await nudge();
+    while (place.db !== 0) {
       await delay(2);
       signal.throwIfAborted();
       if (this.#closedBy !== null) throw this.#closedBy;

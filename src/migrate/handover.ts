@@ -3,9 +3,10 @@
  * that was only made writable would lose on its own replicas what applications write to it (protocol.md 7a).
  */
 import { performance } from 'node:perf_hooks';
+import { ReplyError } from '../client/reply-error.ts';
 import { toCutoverError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
-import type { StopPlace } from './attach-feed.ts';
+import type { AttachFeed, StopPlace } from './attach-feed.ts';
 import type { Attachment } from './attachment.ts';
 import { nudgeDatabase } from './nudge.ts';
 import type { CheckedPair } from './pair-context.ts';
@@ -41,7 +42,10 @@ export async function handOver(request: HandoverRequest): Promise<void> {
   try {
     if (!feed.databaseKnown) await nudgeDatabase(source);
     steps.undo('stream goes on', async () => feed.goOn());
-    const place = await within(feed.stopAtBoundary(signal), limit);
+    const place = await within(
+      stopWhereItCanComeBack(feed, () => nudgeDatabase(source), signal),
+      limit,
+    );
     await steps.step('stream stopped', () => within(feed.whenApplied(place.offset), limit));
     steps.undo('noted', () => journal('handover', null));
     await journal('handover', place);
@@ -67,5 +71,19 @@ export async function handOver(request: HandoverRequest): Promise<void> {
   } catch (error) {
     over.abort(toCutoverError(error));
     throw await steps.back(error);
+  }
+}
+
+/** In database 0, so that an undo costs no copy; elsewhere only where the source does not let us have it selected. */
+async function stopWhereItCanComeBack(
+  feed: AttachFeed,
+  nudge: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<StopPlace> {
+  try {
+    return await feed.stopInZero(signal, nudge);
+  } catch (error) {
+    if (error instanceof ReplyError) return feed.stopAtBoundary(signal);
+    throw error;
   }
 }
