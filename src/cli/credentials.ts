@@ -1,6 +1,7 @@
 /**
- * Where passwords come from besides the URI, and how they are kept out of sight. Strongest first: the URI,
- * `--src-auth-env`/`--dst-auth-env`, `--auth-file`, the variable REDISCLI_AUTH. No message repeats a password.
+ * Where passwords come from besides the URI, and how they are kept out of sight. Strongest first: the URI, the host
+ * list's `auth`, `--src-auth-env`/`--dst-auth-env`, `--auth-file`, `--askpass` or else the variable REDISCLI_AUTH. No
+ * message repeats a password.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { addressOf, type Endpoint, Secret } from '../core/endpoint.ts';
@@ -20,7 +21,7 @@ export interface CredentialSources {
   /** From the variable that `--src-auth-env` or `--dst-auth-env` names. */
   readonly fromEnv: Secret | null;
   readonly fromFile: readonly AuthEntry[];
-  /** From REDISCLI_AUTH. */
+  /** Typed for `--askpass`, else from REDISCLI_AUTH. */
   readonly fallback: Secret | null;
 }
 
@@ -45,6 +46,15 @@ export function withCredentials(endpoint: Endpoint, sources: CredentialSources):
     });
   }
   return endpoint;
+}
+
+/** True where there is a password for the server without the fallback. */
+export function hasPassword(endpoint: Endpoint, sources: CredentialSources): boolean {
+  return (
+    endpoint.password !== null ||
+    sources.fromEnv !== null ||
+    findEntry(endpoint, sources.fromFile) !== undefined
+  );
 }
 
 /** The first line for the server itself, else the first `default`; a line for another user does not count. */
@@ -77,6 +87,7 @@ export function passwordFromEnv(
       hint: `${flag} takes the name of a variable that holds the password: export it first`,
     });
   }
+  hideVariable(name);
   return new Secret(value);
 }
 
@@ -87,25 +98,52 @@ export function passwordFromEnv(
  * @throws UsageError `auth-file`, with line numbers
  */
 export function readAuthFile(path: string): { entries: AuthEntry[]; warning: string | null } {
-  let text: string;
-  let mode: number;
+  const text = readSecretFile(path, '--auth-file');
+  return { entries: parseAuthFile(text, path), warning: openFileWarning(path) };
+}
+
+/**
+ * The password that a host list refers to: `env:NAME`, or `file:PATH` with nothing but the password in it.
+ *
+ * @returns the password, and a warning where other users of the machine can read the file
+ * @throws UsageError `auth-env`, `auth-file`
+ */
+export function passwordFromReference(
+  reference: string,
+  env: Readonly<Record<string, string | undefined>>,
+): { password: Secret; warning: string | null } {
+  if (reference.startsWith('env:')) {
+    return { password: passwordFromEnv(reference.slice('env:'.length), 'auth', env), warning: null };
+  }
+  const path = reference.slice('file:'.length);
+  const text = readSecretFile(path, 'auth').replace(/\r?\n$/, '');
+  if (text === '' || /[\r\n]/.test(text)) {
+    throw new UsageError(`auth ${printable(path)} must hold one line, the password (not shown)`, {
+      code: 'auth-file',
+      hint: 'write the password alone into the file; for lines of "host:port [user] password" there is --auth-file',
+    });
+  }
+  return { password: new Secret(text), warning: openFileWarning(path) };
+}
+
+function readSecretFile(path: string, flag: string): string {
   try {
-    text = readFileSync(path, 'utf8');
-    mode = statSync(path).mode;
+    return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new UsageError(`--auth-file ${printable(path)} cannot be read`, {
+    throw new UsageError(`${flag} ${printable(path)} cannot be read`, {
       code: 'auth-file',
       hint: 'check the path and its permissions',
       cause,
     });
   }
-  const open = process.platform !== 'win32' && (mode & 0o077) !== 0;
-  return {
-    entries: parseAuthFile(text, path),
-    warning: open
-      ? `${printable(path)} can be read by other users of this machine: chmod 600 ${printable(path)}`
-      : null,
-  };
+}
+
+/** Says so where other users of the machine can read the file, with what to type; else null. */
+export function openFileWarning(path: string): string | null {
+  const open = process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0;
+  return open
+    ? `${printable(path)} can be read by other users of this machine: chmod 600 ${printable(path)}`
+    : null;
 }
 
 function parseAuthFile(text: string, path: string): AuthEntry[] {
@@ -146,4 +184,9 @@ function isAddress(text: string): boolean {
 export function hideArguments(argv: readonly string[]): void {
   const command = argv[0] ?? '';
   process.title = /^[a-z]+$/.test(command) ? `redis-cutover ${command}` : 'redis-cutover';
+}
+
+/** Takes a password out of the environment of this process, so that no hook, worker or other child inherits it. */
+export function hideVariable(name: string): void {
+  delete process.env[name];
 }

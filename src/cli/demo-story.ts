@@ -156,6 +156,7 @@ function explaining(inner: Operator, renderer: Renderer): Operator {
     said.add(text);
   };
   return {
+    selected: () => inner.selected(),
     next(allowed) {
       if (allowed.includes('enable-writes')) sayOnce(EXPLAIN_IN_SYNC);
       else if (allowed.includes('promote')) sayOnce(EXPLAIN_WRITABLE);

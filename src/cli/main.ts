@@ -2,28 +2,31 @@
  * The command line: builds the commander program from the commands and the table of options, runs one command,
  * and turns whatever goes wrong into one message, one hint and an exit code. Read options.ts next.
  */
-import { readFileSync } from 'node:fs';
 import { Command as CommanderCommand, CommanderError } from 'commander';
 import { EXIT, type ExitCode, toCutoverError, UsageError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 import { printable } from '../core/text.ts';
-import { HostListError } from '../fleet/host-list.ts';
+import { HostListError } from '../fleet/pair-entries.ts';
 import { jsonRenderer } from '../ui/json.ts';
 import { checkCommand } from './commands/check.ts';
 import type { Command } from './commands/command.ts';
+import { completionCommand } from './commands/completion.ts';
 import { demoCommand } from './commands/demo.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { hideArguments } from './credentials.ts';
 import { optionsFor, type RawOptions } from './options.ts';
+import { ownVersion } from './version.ts';
 
-const COMMANDS: readonly Command[] = [
+/** In the order in which they are shown. */
+export const COMMANDS: readonly Command[] = [
   migrateCommand,
   checkCommand,
   verifyCommand,
   resumeCommand,
   demoCommand,
+  completionCommand(() => COMMANDS),
 ];
 
 /**
@@ -59,12 +62,12 @@ async function runProgram(argv: readonly string[], json: boolean): Promise<ExitC
     const sub = program.command(command.name).description(command.help);
     if (command.args !== undefined) sub.arguments(command.args);
     for (const option of optionsFor(command.name)) sub.addOption(option);
-    const title = command.examples.length === 1 ? 'Example' : 'Examples';
-    sub.addHelpText('after', `\n${title}:\n${command.examples.map((line) => `  ${line}`).join('\n')}`);
+    sub.addHelpText('after', examplesText(command.examples));
     sub.action(async () => {
       exitCode = await command.run(sub.opts<RawOptions>(), sub.args);
     });
   }
+  program.addHelpText('after', examplesText(COMMANDS.flatMap(({ examples }) => examples.slice(0, 1))));
   try {
     if (argv.length === 0) throw new UsageError('no command is given', { code: 'usage', hint: USAGE_HINT });
     await program.parseAsync([...argv], { from: 'user' });
@@ -74,6 +77,11 @@ async function runProgram(argv: readonly string[], json: boolean): Promise<ExitC
     if (json) jsonRenderer(process.stdout).event(summaryOf(EXIT.done));
   }
   return exitCode;
+}
+
+function examplesText(examples: readonly string[]): string {
+  const title = examples.length === 1 ? 'Example' : 'Examples';
+  return `\n${title}:\n${examples.map((line) => `  ${line}`).join('\n')}`;
 }
 
 const USAGE_HINT = 'run redis-cutover --help, or redis-cutover migrate --help';
@@ -112,11 +120,3 @@ function summaryOf(exitCode: ExitCode): MigrationEvent {
 
 /** A reader that went away (`| head`, a closed terminal) must not end a migration. */
 function ignoreOutputError(): void {}
-
-function ownVersion(): string {
-  // the same distance from src/cli and from dist/cli
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  const parsed: unknown = JSON.parse(text);
-  if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) return String(parsed.version);
-  return 'unknown';
-}

@@ -2,21 +2,29 @@
  * The one table of options. Commander's options, `--help` and the table in the README are made from it; the
  * values are checked and turned into `RunOptions` here, each message naming the flag and the value.
  */
-import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Option } from 'commander';
-import { type Endpoint, type PairSpec, Secret, type TlsSettings } from '../core/endpoint.ts';
+import type { Secret } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
-import type { ListenOptions, RunOptions } from '../core/options.ts';
+import type {
+  FleetOptions,
+  HookEvent,
+  Hooks,
+  ListenOptions,
+  PairOptions,
+  RunOptions,
+  VerifyOptions,
+} from '../core/options.ts';
 import { printable } from '../core/text.ts';
-import { type PairEntry, pairsOf, parseHostList } from '../fleet/host-list.ts';
-import type { RunFile, StoredEndpoint } from '../migrate/run-folder.ts';
-import { type CredentialSources, passwordFromEnv, readAuthFile, withCredentials } from './credentials.ts';
-import { parseHost, parseListen, parseUri } from './uri.ts';
+import type { RunFile } from '../migrate/run-folder.ts';
+import { parseHost, parseListen } from './uri.ts';
 
-export type CommandName = 'migrate' | 'check' | 'verify' | 'resume' | 'demo';
+export type CommandName = 'migrate' | 'check' | 'verify' | 'resume' | 'demo' | 'completion';
 
-interface OptionSpec {
+/** One of these words, or a path. */
+export type ValueKind = readonly string[] | 'file' | 'folder';
+
+export interface OptionSpec {
   /** As commander writes it: `--feed <mode>`, `--src <uri...>`, `--json`. */
   readonly flags: string;
   readonly help: string;
@@ -24,6 +32,10 @@ interface OptionSpec {
   readonly standard?: string;
   /** Environment variable that is read where the flag is not given. */
   readonly env?: string;
+  /** What its value can be, for completion; left out: anything. */
+  readonly values?: ValueKind;
+  /** A pair of a host list may have its own: the column has the flag's name, and this is what it sets. */
+  readonly ofPair?: keyof PairOptions;
   readonly group: string;
   readonly commands: readonly CommandName[];
 }
@@ -34,7 +46,12 @@ const WITH_PREFLIGHT = ['migrate', 'check'] as const;
 const WITH_CUTOVER = ['migrate', 'resume'] as const;
 const WITH_LISTEN = ['migrate', 'check', 'resume'] as const;
 
-const OPTIONS: readonly OptionSpec[] = [
+const FEEDS = ['auto', 'attach', 'write'] as const;
+const CUTOVERS = ['ask', 'auto', 'never'] as const;
+const STOPS = ['in-sync'] as const;
+const VERIFY_MODES = ['count', 'sample', 'full'] as const;
+
+export const OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--src <uri...>',
     help: 'sources: redis://[user[:password]@]host[:port], rediss:// for TLS',
@@ -49,7 +66,8 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--hosts <file>',
-    help: 'a host list instead: "source target [name]" on each line; - reads it from stdin',
+    help: 'a host list instead: CSV, YAML, NDJSON or "source target [name] [wave]" on each line; - reads it from stdin',
+    values: 'file',
     group: 'Servers',
     commands: WITH_PAIRS,
   },
@@ -57,30 +75,36 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--feed <mode>',
     help: 'auto, attach (the target becomes our replica) or write (we write to it)',
     standard: 'auto',
+    values: FEEDS,
+    ofPair: 'feed',
     group: 'Migration',
     commands: WITH_PREFLIGHT,
   },
   {
     flags: '--flush-target',
     help: 'a target that holds keys is emptied',
+    ofPair: 'flushTarget',
     group: 'Migration',
     commands: WITH_PREFLIGHT,
   },
   {
     flags: '--allow-nonempty',
     help: 'a target that holds keys is accepted; its other keys stay',
+    ofPair: 'allowNonempty',
     group: 'Migration',
     commands: WITH_PREFLIGHT,
   },
   {
     flags: '--allow-loss',
     help: 'leave out what an older target has no place for: expiries of hash fields, functions. Counted and listed',
+    ofPair: 'allowLoss',
     group: 'Migration',
     commands: ['migrate', 'check', 'resume'],
   },
   {
     flags: '--forward-publish',
     help: 'send PUBLISH and SPUBLISH on to the target',
+    ofPair: 'forwardPublish',
     group: 'Migration',
     commands: ['migrate'],
   },
@@ -101,6 +125,7 @@ const OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--keep-snapshot',
     help: 'keep the snapshot on disk until it is loaded: resume then loads it from there. Costs its size on disk',
+    ofPair: 'keepSnapshot',
     group: 'Migration',
     commands: ['migrate'],
   },
@@ -108,6 +133,7 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--run-dir <dir>',
     help: 'state, journal and spool of the run',
     standard: './redis-cutover-run-<date>-<time>',
+    values: 'folder',
     group: 'Migration',
     commands: ['migrate'],
   },
@@ -115,12 +141,14 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--cutover <mode>',
     help: 'ask: prompts. auto: as soon as in sync. never: stay in sync until SIGINT or SIGTERM',
     standard: 'ask on a terminal, else never',
+    values: CUTOVERS,
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--stop-at <phase>',
     help: 'in-sync: a rehearsal; exit 0 as soon as every pair is in sync, targets left unpromoted',
+    values: STOPS,
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
@@ -128,18 +156,33 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--cutover-timeout <s>',
     help: 'a cutover that drains longer than this is undone, and the pair is in sync again',
     standard: '10',
+    ofPair: 'cutoverTimeoutMs',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--no-source-fence',
     help: 'leave the source writable at cutover: writes that come late are lost',
+    ofPair: 'sourceFence',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--no-reverse',
     help: 'no way back is kept behind the cutover',
+    ofPair: 'reverse',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--on-start <command>',
+    help: 'shell command run before anything of a pair is touched; another exit code than 0 fails the pair',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--on-in-sync <command>',
+    help: 'shell command run the first time that a pair is in sync',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
@@ -156,9 +199,49 @@ const OPTIONS: readonly OptionSpec[] = [
     commands: WITH_CUTOVER,
   },
   {
+    flags: '--on-rollback <command>',
+    help: 'shell command run behind a rollback, when the old source takes writes again',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--on-failure <command>',
+    help: 'shell command run when a pair that was begun has failed',
+    group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
     flags: '--yes',
     help: 'answer the harmless prompts; never those that can lose data',
     group: 'Cutover',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--max-failures <n>',
+    help: 'more failed pairs than this, and no further one is cut over',
+    standard: 'any number',
+    group: 'Fleet',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--canary <s>',
+    help: 'the first pair of a wave is cut over alone, and the others so many seconds later, if it is well',
+    standard: 'none',
+    group: 'Fleet',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--parallel <n>',
+    help: "full copies at the same time; never two from one source's host",
+    standard: '4',
+    group: 'Fleet',
+    commands: WITH_CUTOVER,
+  },
+  {
+    flags: '--workers <n>',
+    help: 'worker processes for the pairs; 0: none',
+    standard: 'one a core; for a single pair none',
+    group: 'Fleet',
     commands: WITH_CUTOVER,
   },
   {
@@ -177,6 +260,13 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--auth-file <file>',
     help: 'lines of "host:port [user] password" or "default [user] password"',
     env: 'REDIS_CUTOVER_AUTH_FILE',
+    values: 'file',
+    group: 'Passwords',
+    commands: WITH_SERVERS,
+  },
+  {
+    flags: '--askpass',
+    help: 'ask for the passwords on the terminal, unseen: one for the sources, one for the targets that have no other',
     group: 'Passwords',
     commands: WITH_SERVERS,
   },
@@ -184,18 +274,21 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--cacert <file>',
     help: 'CA certificates (PEM) to verify servers with',
     standard: "the system's",
+    values: 'file',
     group: 'TLS (rediss://, both sides)',
     commands: WITH_SERVERS,
   },
   {
     flags: '--cert <file>',
     help: 'client certificate (PEM)',
+    values: 'file',
     group: 'TLS (rediss://, both sides)',
     commands: WITH_SERVERS,
   },
   {
     flags: '--key <file>',
     help: 'private key of the client certificate (PEM)',
+    values: 'file',
     group: 'TLS (rediss://, both sides)',
     commands: WITH_SERVERS,
   },
@@ -216,12 +309,14 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--listen <host:port>',
     help: 'attach: where we listen for the target; host or :port alone will do',
     standard: 'the address that faces the target, any free port',
+    ofPair: 'listen',
     group: 'Replication',
     commands: WITH_LISTEN,
   },
   {
     flags: '--advertise <host>',
     help: 'attach: the address under which the target finds us, where it is another than we listen on',
+    ofPair: 'listen',
     group: 'Replication',
     commands: WITH_LISTEN,
   },
@@ -229,6 +324,7 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--psync-command <name>',
     help: 'name of PSYNC on the source, where it was renamed',
     standard: 'PSYNC',
+    ofPair: 'commandNames',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
   },
@@ -236,6 +332,7 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--sync-command <name>',
     help: 'name of SYNC on the source',
     standard: 'SYNC',
+    ofPair: 'commandNames',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
   },
@@ -243,8 +340,64 @@ const OPTIONS: readonly OptionSpec[] = [
     flags: '--replconf-command <name>',
     help: 'name of REPLCONF on the source',
     standard: 'REPLCONF',
+    ofPair: 'commandNames',
     group: 'Replication',
     commands: WITH_PREFLIGHT,
+  },
+  {
+    flags: '--mode <mode>',
+    help: 'count (numbers of keys), sample (keys taken at random, from both sides) or full (every key)',
+    standard: 'full',
+    values: VERIFY_MODES,
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--sample <n>',
+    help: 'how many keys a sample takes from each side; means --mode sample',
+    standard: '10000',
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--ttl-tolerance <ms>',
+    help: 'expiries may differ by this much',
+    standard: '1000',
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--rounds <n>',
+    help: 'how often a key that differs is looked at again, within about three seconds; 0: for servers at rest',
+    standard: '5',
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--max-latency-ms <ms>',
+    help: 'a source that answers slower than this is read more slowly',
+    standard: '50',
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--mismatches <file>',
+    help: 'a new file for the keys that differ: NDJSON, never a value',
+    values: 'file',
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--repair',
+    help: "write the source's values over what differs on the target. Refused while a run feeds the target",
+    group: 'Verify',
+    commands: ['verify'],
+  },
+  {
+    flags: '--repair-extra',
+    help: 'the same, and delete the keys that only the target has',
+    group: 'Verify',
+    commands: ['verify'],
   },
   {
     flags: '--keys <n>',
@@ -252,6 +405,19 @@ const OPTIONS: readonly OptionSpec[] = [
     standard: '200000',
     group: 'Demo',
     commands: ['demo'],
+  },
+  {
+    flags: '--log <file>',
+    help: 'all events as NDJSON into this file as well, whatever the screen shows; what it holds stays',
+    values: 'file',
+    group: 'Output',
+    commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
+  },
+  {
+    flags: '--no-input',
+    help: 'never ask, also on a terminal: what would need an answer fails, or is as without a terminal',
+    group: 'Output',
+    commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
   },
   {
     flags: '--json',
@@ -274,6 +440,10 @@ export interface RawOptions {
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
   readonly keepSnapshot?: true;
+  readonly maxFailures?: string;
+  readonly canary?: string;
+  readonly parallel?: string;
+  readonly workers?: string;
   readonly runDir?: string;
   readonly cutover?: string;
   readonly stopAt?: string;
@@ -282,12 +452,17 @@ export interface RawOptions {
   readonly sourceFence?: boolean;
   /** As `sourceFence`: true where `--no-reverse` is not given. */
   readonly reverse?: boolean;
+  readonly onStart?: string;
+  readonly onInSync?: string;
   readonly beforeCutover?: string;
   readonly onCutover?: string;
+  readonly onRollback?: string;
+  readonly onFailure?: string;
   readonly yes?: true;
   readonly srcAuthEnv?: string;
   readonly dstAuthEnv?: string;
   readonly authFile?: string;
+  readonly askpass?: true;
   readonly cacert?: string;
   readonly cert?: string;
   readonly key?: string;
@@ -298,7 +473,18 @@ export interface RawOptions {
   readonly psyncCommand?: string;
   readonly syncCommand?: string;
   readonly replconfCommand?: string;
+  readonly mode?: string;
+  readonly sample?: string;
+  readonly ttlTolerance?: string;
+  readonly rounds?: string;
+  readonly maxLatencyMs?: string;
+  readonly mismatches?: string;
+  readonly repair?: true;
+  readonly repairExtra?: true;
   readonly keys?: string;
+  readonly log?: string;
+  /** As `sourceFence`: true where `--no-input` is not given. */
+  readonly input?: boolean;
   readonly json?: true;
 }
 
@@ -347,10 +533,7 @@ export function resolveFormerOptions(
     ...(raw.allowLoss === true ? { allowLoss: true } : {}),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     ...(raw.reverse === false ? { reverse: false } : {}),
-    hooks: {
-      before: now.hooks.before ?? hooks.before,
-      onCutover: now.hooks.onCutover ?? hooks.onCutover,
-    },
+    hooks: { ...hooks, ...now.hooks },
     listen: {
       ...(raw.listen === undefined ? listen : now.listen),
       advertise: now.listen.advertise ?? listen.advertise,
@@ -358,6 +541,7 @@ export function resolveFormerOptions(
     cutover: now.cutover,
     stopAtInSync: now.stopAtInSync,
     assumeYes: now.assumeYes,
+    fleet: now.fleet,
     // what was to be flushed or kept was decided when the run began
     flushTarget: false,
     runDir: dir,
@@ -374,153 +558,9 @@ export interface Surroundings {
   readonly terminal: boolean;
   /** The whole of stdin, for `--hosts -`. */
   readonly readStdin: () => Promise<string>;
+  /** Asks a person for a password without showing it; empty: none. null where stdin is no terminal. */
+  readonly askPassword: ((question: string) => Promise<Secret>) | null;
   readonly warn: (message: string) => void;
-}
-
-/**
- * The pairs of a run, with their passwords and TLS settings.
- *
- * @throws UsageError where servers, credentials or TLS files cannot be used; HostListError with all its faults
- */
-export async function resolvePairs(raw: RawOptions, around: Surroundings): Promise<PairSpec[]> {
-  return completePairs(await readPairs(raw, around), raw, around);
-}
-
-/**
- * The pairs of an earlier run: its folder knows the servers, the command line brings passwords and TLS files anew.
- *
- * @throws UsageError where credentials or TLS files cannot be used
- */
-export function resolveFormerPairs(run: RunFile, raw: RawOptions, around: Surroundings): PairSpec[] {
-  const endpointOf = ({ host, port, username, tls }: StoredEndpoint): Endpoint => ({
-    host,
-    port,
-    username,
-    password: null,
-    tls: tls === null ? null : { ca: null, cert: null, key: null, ...tls },
-  });
-  const pairs = run.pairs.map(({ name, source, target }) => ({
-    name,
-    source: endpointOf(source),
-    target: endpointOf(target),
-  }));
-  return completePairs(pairs, raw, around);
-}
-
-function completePairs(pairs: readonly PairSpec[], raw: RawOptions, around: Surroundings): PairSpec[] {
-  const { src, dst } = credentialSources(raw, around);
-  const tls = readTls(raw);
-  const complete = (endpoint: Endpoint, sources: CredentialSources): Endpoint => ({
-    ...withCredentials(endpoint, sources),
-    tls: endpoint.tls === null ? null : tls,
-  });
-  const usesTls = pairs.some((pair) => pair.source.tls !== null || pair.target.tls !== null);
-  const tlsFlag = TLS_FLAGS.find((name) => raw[name] !== undefined);
-  if (tlsFlag !== undefined && !usesTls) {
-    throw new UsageError(`--${tlsFlag} has no effect: no server is given as rediss://`, {
-      code: 'tls-unused',
-      hint: 'write rediss:// for the servers that speak TLS',
-    });
-  }
-  if (pairs.length > 1 && raw.listen !== undefined && parseListen(raw.listen).port !== 0) {
-    throw new UsageError(
-      `--listen ${printable(raw.listen, 80)}: ${pairs.length} pairs cannot share one port, each needs its own`,
-      { code: 'listen-shared', hint: 'leave the port out: each pair takes a free one' },
-    );
-  }
-  return pairs.map((pair) => ({
-    name: pair.name,
-    source: complete(pair.source, src),
-    target: complete(pair.target, dst),
-  }));
-}
-
-const TLS_FLAGS = ['cacert', 'cert', 'key', 'sni', 'insecure'] as const;
-
-async function readPairs(raw: RawOptions, around: Surroundings): Promise<PairSpec[]> {
-  const { src = [], dst = [], hosts } = raw;
-  if (hosts !== undefined && (src.length > 0 || dst.length > 0)) {
-    throw new UsageError('--hosts and --src/--dst cannot be given together', {
-      code: 'two-lists',
-      hint: 'put all pairs into the host list, or all on the command line',
-    });
-  }
-  if (hosts !== undefined) {
-    const text = hosts === '-' ? await around.readStdin() : readFileOf('--hosts', hosts).toString('utf8');
-    return parseHostList(text, hosts === '-' ? 'stdin' : hosts, parseUri);
-  }
-  if (src.length === 0 || dst.length === 0) {
-    throw new UsageError(`${src.length === 0 ? '--src' : '--dst'} is missing`, {
-      code: 'no-servers',
-      hint: 'give --src URI --dst URI, or --hosts FILE with one pair a line',
-    });
-  }
-  if (src.length !== dst.length) {
-    throw new UsageError(
-      `--src names ${src.length} and --dst ${dst.length} servers: each source needs its target`,
-      {
-        code: 'unequal-lists',
-        hint: 'sources and targets are paired in order: give as many targets as sources',
-      },
-    );
-  }
-  const entries = src.map((uri, index): PairEntry => {
-    const target = dst[index] ?? '';
-    return {
-      where: `pair ${index + 1}`,
-      name: null,
-      source: parseUri(uri, '--src'),
-      target: parseUri(target, '--dst'),
-    };
-  });
-  return pairsOf(entries);
-}
-
-function credentialSources(
-  raw: RawOptions,
-  around: Surroundings,
-): { src: CredentialSources; dst: CredentialSources } {
-  const file = raw.authFile === undefined ? null : readAuthFile(raw.authFile);
-  if (file !== null && file.warning !== null) around.warn(file.warning);
-  const fromFile = file === null ? [] : file.entries;
-  const redisCliAuth = around.env['REDISCLI_AUTH'] ?? '';
-  const fallback = redisCliAuth === '' ? null : new Secret(redisCliAuth);
-  const side = (flag: string, name: string | undefined): CredentialSources => ({
-    fromEnv: name === undefined ? null : passwordFromEnv(name, flag, around.env),
-    fromFile,
-    fallback,
-  });
-  return { src: side('--src-auth-env', raw.srcAuthEnv), dst: side('--dst-auth-env', raw.dstAuthEnv) };
-}
-
-function readTls(raw: RawOptions): TlsSettings {
-  if ((raw.cert === undefined) !== (raw.key === undefined)) {
-    throw new UsageError('--cert and --key belong together', {
-      code: 'tls-files',
-      hint: 'give both, or neither where the server asks for no client certificate',
-    });
-  }
-  const file = (flag: string, path: string | undefined): Buffer | null =>
-    path === undefined ? null : readFileOf(flag, path);
-  return {
-    ca: file('--cacert', raw.cacert),
-    cert: file('--cert', raw.cert),
-    key: file('--key', raw.key),
-    sni: raw.sni ?? null,
-    insecure: raw.insecure ?? false,
-  };
-}
-
-function readFileOf(flag: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new UsageError(`${flag} ${printable(path)} cannot be read`, {
-      code: 'unreadable-file',
-      hint: 'check the path and its permissions',
-      cause,
-    });
-  }
 }
 
 const MEGABYTE = 1024 * 1024;
@@ -537,8 +577,14 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
       hint: '--flush-target empties the target, --allow-nonempty keeps what it holds: choose one',
     });
   }
-  const feed = choice('--feed', raw.feed, ['auto', 'attach', 'write']) ?? 'auto';
-  const cutover = choice('--cutover', raw.cutover, ['ask', 'auto', 'never']);
+  const feed = choice('--feed', raw.feed, FEEDS) ?? 'auto';
+  const cutover = choice('--cutover', raw.cutover, CUTOVERS);
+  if (cutover === 'ask' && raw.input === false) {
+    throw new UsageError('--cutover ask and --no-input cannot be given together', {
+      code: 'bad-value',
+      hint: 'use --cutover auto or --cutover never where nobody is to be asked',
+    });
+  }
   if (cutover === 'ask' && !around.terminal) {
     throw new UsageError('--cutover ask needs a terminal on stdin and stdout', {
       code: 'no-terminal',
@@ -547,20 +593,18 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
   }
   return {
     feed,
-    cutover: cutover ?? (around.terminal && !raw.json ? 'ask' : 'never'),
-    stopAtInSync: choice('--stop-at', raw.stopAt, ['in-sync']) !== undefined,
+    cutover: cutover ?? (around.terminal && !raw.json && raw.input !== false ? 'ask' : 'never'),
+    stopAtInSync: choice('--stop-at', raw.stopAt, STOPS) !== undefined,
     cutoverTimeoutMs: (number('--cutover-timeout', raw.cutoverTimeout, 0.1, 3600) ?? 10) * 1000,
     sourceFence: raw.sourceFence ?? true,
     reverse: raw.reverse ?? true,
-    hooks: {
-      before: shellCommand('--before-cutover', raw.beforeCutover) ?? null,
-      onCutover: shellCommand('--on-cutover', raw.onCutover) ?? null,
-    },
+    hooks: resolveHooks(raw),
     listen: listenOptions(raw),
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
     allowLoss: raw.allowLoss ?? false,
     assumeYes: raw.yes ?? false,
+    fleet: fleetOptions(raw),
     resumes: null,
     runDir: raw.runDir === undefined ? defaultRunDir(around) : resolve(around.cwd, raw.runDir),
     commandNames: {
@@ -575,14 +619,124 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
   };
 }
 
+function fleetOptions(raw: RawOptions): FleetOptions {
+  const whole = (flag: string, value: string | undefined, least: number, most: number): number | null => {
+    const given = number(flag, value, least, most);
+    return given === undefined ? null : Math.round(given);
+  };
+  return {
+    parallelCopies: whole('--parallel', raw.parallel, 1, 500) ?? 4,
+    workers: whole('--workers', raw.workers, 0, 256),
+    maxFailures: whole('--max-failures', raw.maxFailures, 0, 1e6),
+    canaryMs: raw.canary === undefined ? null : (number('--canary', raw.canary, 0, 86_400) ?? 0) * 1000,
+  };
+}
+
+/** Options that a pair of a host list may have of its own: the names of their columns. */
+export const PAIR_COLUMNS: readonly string[] = OPTIONS.filter(({ ofPair }) => ofPair !== undefined).map(
+  ({ flags }) => longName(flags),
+);
+
+/** `--run-dir <dir>` is `run-dir`. */
+export function longName(flags: string): string {
+  return new Option(flags).long?.slice(2) ?? flags;
+}
+
+/**
+ * What the columns of a host list ask of one pair, checked as the command line checks it.
+ *
+ * @param settings texts by the names of columns; flags are `yes` or `no`
+ * @param raw what the command line says for all pairs
+ * @throws UsageError naming the flag
+ */
+export function resolvePairOptions(
+  settings: ReadonlyMap<string, string>,
+  raw: RawOptions,
+  around: Surroundings,
+): PairOptions {
+  const merged: Record<string, unknown> = { ...raw };
+  const set = new Set<keyof PairOptions>();
+  for (const { flags, ofPair } of OPTIONS) {
+    const text = settings.get(longName(flags));
+    if (ofPair === undefined || text === undefined) continue;
+    const option = new Option(flags);
+    merged[option.attributeName()] = option.required ? text : yesOrNo(flags, text) !== option.negate;
+    set.add(ofPair);
+  }
+  const resolved = resolveRunOptions(merged as RawOptions, around);
+  return Object.fromEntries([...set].map((key) => [key, resolved[key]]));
+}
+
+/**
+ * The options of a pair when its run is gone on with: what the command line of `resume` says anew counts for all pairs,
+ * and what was to be flushed was decided when the run began.
+ */
+export function formerPairOptions(former: PairOptions, raw: RawOptions): PairOptions {
+  const anew = OPTIONS.filter(({ flags }) => {
+    const option = new Option(flags);
+    const value = (raw as Record<string, unknown>)[option.attributeName()];
+    return value !== undefined && value !== option.negate;
+  }).map(({ ofPair }) => ofPair);
+  const kept = Object.entries(former).filter(
+    ([key]) => key !== 'flushTarget' && !anew.some((ofPair) => ofPair === key),
+  );
+  const { listen } = former;
+  const elsewhere = raw.listen === undefined && raw.advertise !== undefined;
+  return {
+    ...Object.fromEntries(kept),
+    ...(listen === undefined || !elsewhere
+      ? {}
+      : { listen: { ...listen, advertise: parseHost(raw.advertise, '--advertise') } }),
+  };
+}
+
+function yesOrNo(flags: string, text: string): boolean {
+  if (/^(yes|true|1)$/i.test(text)) return true;
+  if (/^(no|false|0)$/i.test(text)) return false;
+  throw new UsageError(`${flags} "${printable(text, 80)}" must be yes or no`, {
+    code: 'bad-value',
+    hint: 'write yes or no, or leave the field empty: then the command line counts',
+  });
+}
+
+/**
+ * How `verify` compares.
+ *
+ * @throws UsageError naming the flag and the value
+ */
+export function resolveVerifyOptions(raw: RawOptions): VerifyOptions {
+  const standardMode = raw.sample === undefined ? 'full' : 'sample';
+  const mode = choice('--mode', raw.mode, VERIFY_MODES) ?? standardMode;
+  const repair = raw.repairExtra ? 'all' : raw.repair ? 'differing' : 'none';
+  if (raw.sample !== undefined && mode !== 'sample') {
+    throw new UsageError(`--sample has no effect with --mode ${mode}`, {
+      code: 'bad-value',
+      hint: 'leave one of them out',
+    });
+  }
+  if (mode === 'count' && repair !== 'none') {
+    throw new UsageError('--repair has no effect with --mode count: it finds no keys', {
+      code: 'bad-value',
+      hint: 'use --mode full',
+    });
+  }
+  return {
+    mode,
+    sampleKeys: Math.round(number('--sample', raw.sample, 1, 1e9) ?? 10_000),
+    ttlToleranceMs: number('--ttl-tolerance', raw.ttlTolerance, 0, 1e9) ?? 1000,
+    rounds: Math.round(number('--rounds', raw.rounds, 0, 20) ?? 5),
+    lastRoundMs: LAST_ROUND_MS,
+    repair,
+    maxLatencyMs: number('--max-latency-ms', raw.maxLatencyMs, 1, 60_000) ?? 50,
+  };
+}
+
+/** A target in sync has had every write by then, also of a busy source. */
+const LAST_ROUND_MS = 1600;
+
 /** `--keys` of the demo. Below a thousand there are not all types. Throws UsageError. */
 export function resolveDemoKeys(raw: RawOptions): number {
   return Math.round(number('--keys', raw.keys, 1_000, 10_000_000) ?? 200_000);
-}
-
-/** For what is planned and this version does not do: refused, never accepted and ignored. `instead`: what can be done. */
-export function notBuiltYet(what: string, instead: string): UsageError {
-  return new UsageError(`${what} is planned and not built yet`, { code: 'not-built-yet', hint: instead });
 }
 
 function badValue(flag: string, value: string, wanted: string): UsageError {
@@ -634,9 +788,21 @@ function listenOptions(raw: RawOptions): ListenOptions {
 }
 
 /** An empty one is a variable that was not set: rather no cutover than one without its hook. */
-function shellCommand(flag: string, value: string | undefined): string | undefined {
-  if (value !== undefined && value.trim() === '') throw badValue(flag, value, 'shell command');
-  return value;
+function resolveHooks(raw: RawOptions): Hooks {
+  const given: readonly (readonly [HookEvent, flag: string, command: string | undefined])[] = [
+    ['start', '--on-start', raw.onStart],
+    ['in-sync', '--on-in-sync', raw.onInSync],
+    ['before', '--before-cutover', raw.beforeCutover],
+    ['cutover', '--on-cutover', raw.onCutover],
+    ['rollback', '--on-rollback', raw.onRollback],
+    ['failure', '--on-failure', raw.onFailure],
+  ];
+  const hooks: { [event in HookEvent]?: string } = {};
+  for (const [event, flag, command] of given) {
+    if (command?.trim() === '') throw badValue(flag, command, 'shell command');
+    if (command !== undefined) hooks[event] = command;
+  }
+  return hooks;
 }
 
 /** `redis-cutover-run-<YYYYMMDD>-<HHMMSS>` in local time. */

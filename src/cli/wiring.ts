@@ -1,26 +1,51 @@
 /** Ties a command to this process: its environment, its terminal (src/ui) and its signals. */
+import { hostname, userInfo } from 'node:os';
 import { text } from 'node:stream/consumers';
+import { Secret } from '../core/endpoint.ts';
 import { EXIT, type ExitCode } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 import type { SessionIo } from '../fleet/session.ts';
+import type { SessionFacts } from '../report/recorder.ts';
+import { withReport } from '../report/report-files.ts';
+import { audited } from '../ui/audit.ts';
 import { withoutRepeats } from '../ui/filter.ts';
 import { formatTotals } from '../ui/format.ts';
 import { jsonRenderer } from '../ui/json.ts';
+import { withLog } from '../ui/log-file.ts';
 import { headlessOperator, keysFooter, terminalOperator } from '../ui/operator.ts';
 import { canRedraw, plainRenderer } from '../ui/plain.ts';
-import type { RawOptions, Surroundings } from './options.ts';
+import type { CommandName, RawOptions, Surroundings } from './options.ts';
+import { ownVersion } from './version.ts';
+
+/** What the report of a run is made for. */
+export interface ReportedRun {
+  readonly command: CommandName;
+  /** The run folder. */
+  readonly dir: string;
+  /** True where the run was begun by an earlier session. */
+  readonly resumes: boolean;
+  readonly pairs: number;
+}
 
 /** The real environment of the process. With `--json` people read stderr. */
 export function surroundings(raw: RawOptions): Surroundings {
   const shown = raw.json ? process.stderr : process.stdout;
   return {
-    env: process.env,
+    // a copy: variables that hold a password are taken out of the process's own, see credentials.ts
+    env: { ...process.env },
     cwd: process.cwd(),
     now: new Date(),
     terminal: process.stdin.isTTY === true && shown.isTTY === true,
     // not readFileSync(0): it fails with EAGAIN where the pipe is non-blocking
     readStdin: () => text(process.stdin),
+    askPassword: process.stdin.isTTY
+      ? async (question) => {
+          const { askPassword } = await import('../ui/ask-password.ts');
+          // stdout may be a pipe, or NDJSON
+          return new Secret(await askPassword(process.stdin, process.stderr, question));
+        }
+      : null,
     warn: (message) => process.stderr.write(`warning: ${printable(message, 500)}\n`),
   };
 }
@@ -28,12 +53,14 @@ export function surroundings(raw: RawOptions): Surroundings {
 /**
  * Runs `session` with the renderer and the operator that fit, and gives the terminal back however it ends.
  *
+ * @param reported the run of which a report is made; null: none
  * @returns the session's exit code; 130 where it ended with an AbortError after a signal
  */
 export async function inSession(
   raw: RawOptions,
   cutover: RunOptions['cutover'],
   session: (io: SessionIo) => Promise<ExitCode>,
+  reported: ReportedRun | null = null,
 ): Promise<ExitCode> {
   const abort = new AbortController();
   // loaded where it is used: with --json, what a migration takes begins with the start of the program
@@ -41,12 +68,16 @@ export async function inSession(
     !raw.json && canRedraw(process.stdout)
       ? (await import('../ui/live.ts')).liveRenderer(process.stdout)
       : undefined;
-  const renderer = raw.json
+  const shown = raw.json
     ? jsonRenderer(process.stdout)
     : withoutRepeats(live ?? plainRenderer(process.stdout));
+  const logged = raw.log === undefined ? shown : withLog(shown, raw.log);
+  const renderer =
+    reported === null ? logged : withReport(logged, reported.dir, reported.resumes, factsOf(reported));
 
-  const stop = (): void => {
+  const stop = (signal: NodeJS.Signals): void => {
     if (abort.signal.aborted) return;
+    renderer.event({ event: 'action', by: 'signal', action: signal, result: 'asked' });
     renderer.say('stopping; Ctrl-C again leaves at once and cleans nothing up');
     abort.abort();
   };
@@ -57,15 +88,18 @@ export async function inSession(
       process.exit(EXIT.interrupted);
     }
     interrupted = true;
-    stop();
+    stop('SIGINT');
   };
   // resolveRunOptions() allows `ask` on a terminal only
   const operator =
     cutover === 'ask'
-      ? terminalOperator(process.stdin, raw.json ? process.stderr : process.stdout, {
-          onInterrupt: interrupt,
-          ...(live === undefined ? {} : { screen: live }),
-        })
+      ? audited(
+          terminalOperator(process.stdin, raw.json ? process.stderr : process.stdout, {
+            onInterrupt: interrupt,
+            ...(live === undefined ? {} : { screen: live }),
+          }),
+          (action) => renderer.event(action),
+        )
       : headlessOperator();
   const close = (): void => {
     operator.close();
@@ -88,5 +122,18 @@ export async function inSession(
     return EXIT.interrupted;
   } finally {
     close();
+  }
+}
+
+function factsOf({ command, pairs }: ReportedRun): SessionFacts {
+  return { command, version: ownVersion(), by: `${userName()}@${hostname()}`, pairs };
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // a container may run as a number that has no name
+    return String(process.getuid?.() ?? 'unknown');
   }
 }

@@ -1,4 +1,5 @@
 /** Where a server is and how to speak to it. Built from a URI by cli/uri.ts; holds no open connection. */
+import type { PairOptions } from './options.ts';
 
 /** A password: cannot be printed, logged or serialised by accident; `reveal` is called where it goes on the wire. */
 export class Secret {
@@ -53,4 +54,15 @@ export interface PairSpec {
   readonly name: string;
   readonly source: Endpoint;
   readonly target: Endpoint;
+  /** The wave of the host list that it is cut over with; a word without blanks, typed by people. */
+  readonly wave?: string;
+  /** What it is to do otherwise than the rest of the run. */
+  readonly options?: PairOptions;
+  /** Where the host list says its passwords are: `env:NAME`, `file:PATH`. No secrets: resume needs them again. */
+  readonly auth?: AuthReferences;
+}
+
+export interface AuthReferences {
+  readonly source?: string;
+  readonly target?: string;
 }

@@ -25,11 +25,30 @@ export interface ClientInfo {
   readonly writing: boolean;
 }
 
+/** Keys, all databases together. A set of function libraries that differs counts as one that is different. */
 export interface VerifyResult {
+  /** Found on both sides. */
   readonly compared: number;
   readonly different: number;
+  /** On the source only. */
   readonly missing: number;
+  /** On the target only. */
   readonly extra: number;
+  /** Not the same in any look, and written to between the last two: nothing can be said of them. Left out: 0. */
+  readonly unsettled?: number;
+  /** Of those that were different, missing or extra, and are none of it any more. Left out: 0. */
+  readonly repaired?: number;
+}
+
+/** How far a comparison is. */
+export interface VerifyProgress {
+  readonly compared: number;
+  /** Keys that are to be compared, as told when it began. */
+  readonly total: number;
+  /** Not the same in the first look; they are looked at again. */
+  readonly suspects: number;
+  /** The round of looking again; 0: all keys are read for the first time. */
+  readonly round: number;
 }
 
 export interface PairSummary {
@@ -85,6 +104,19 @@ export type MigrationEvent =
   | ({ readonly event: 'check'; readonly pair: string } & CheckResult)
   | ({ readonly event: 'clients'; readonly pair: string } & ClientInfo)
   | ({ readonly event: 'verify'; readonly pair: string } & VerifyResult)
+  | ({ readonly event: 'verify-progress'; readonly pair: string } & VerifyProgress)
+  /** What a person, or a signal, asked for, and what came of it: the audit of a run. */
+  | {
+      readonly event: 'action';
+      readonly pair?: string;
+      /** `control`: the socket of the run folder. */
+      readonly by: 'keyboard' | 'control' | 'signal';
+      /** The key's meaning, as in core/ports.ts; `SIGINT` and the like; the word that was sent to the socket. */
+      readonly action: string;
+      /** `confirmed` and `declined` answer a question; `failed`: an error says why. */
+      readonly result: 'asked' | 'confirmed' | 'declined' | 'done' | 'failed';
+      readonly detail?: string;
+    }
   /** One timed step of a cutover. */
   | {
       readonly event: 'step';

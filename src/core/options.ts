@@ -7,13 +7,17 @@ export interface ReplicationCommandNames {
   readonly replconf: string;
 }
 
-/** Shell commands of the operator, run with the facts of the pair in their environment; null: none. */
-export interface CutoverHooks {
-  /** Before the source is touched. Another exit code than 0 calls the cutover off. */
-  readonly before: string | null;
-  /** As soon as the target takes writes. Another exit code than 0 undoes the cutover. */
-  readonly onCutover: string | null;
-}
+/**
+ * When a shell command of the operator is run, with the facts of the pair in its environment. `start` and `before` may
+ * veto by another exit code than 0, and `cutover` may have all undone; the others are only told.
+ *
+ * `start`: before anything of the pair is touched. `in-sync`: the first time that it is. `before`: before a cutover
+ * touches the source. `cutover`: as soon as the target takes writes. `rollback`: as soon as the old source takes them
+ * again. `failure`: when a pair that was begun has failed.
+ */
+export type HookEvent = 'start' | 'in-sync' | 'before' | 'cutover' | 'rollback' | 'failure';
+
+export type Hooks = { readonly [event in HookEvent]?: string };
 
 export interface ListenOptions {
   /** null: the address from which we reach the target. */
@@ -22,6 +26,18 @@ export interface ListenOptions {
   readonly port: number;
   /** What the target is told to connect to; null: the address that is listened on. */
   readonly advertise: string | null;
+}
+
+/** How many pairs are moved together. */
+export interface FleetOptions {
+  /** Full copies at the same time; one at most for each source's host. */
+  readonly parallelCopies: number;
+  /** Worker processes; null: one a core where there are several pairs, none for a single one. */
+  readonly workers: number | null;
+  /** More pairs than that failed: no further one is cut over; null: any number may fail. */
+  readonly maxFailures: number | null;
+  /** So long the first pair of a wave is alone on its new server; null: no canary. */
+  readonly canaryMs: number | null;
 }
 
 export interface RunOptions {
@@ -34,7 +50,7 @@ export interface RunOptions {
   readonly sourceFence: boolean;
   /** False after `--no-reverse`: no way back is kept open behind the cutover. */
   readonly reverse: boolean;
-  readonly hooks: CutoverHooks;
+  readonly hooks: Hooks;
   /** Feed `attach`: where the target finds us. */
   readonly listen: ListenOptions;
   readonly flushTarget: boolean;
@@ -42,6 +58,7 @@ export interface RunOptions {
   /** What the target has no place for may be left out, where nothing older holds it. */
   readonly allowLoss: boolean;
   readonly assumeYes: boolean;
+  readonly fleet: FleetOptions;
   /** The run that is gone on with; null: a new one. */
   readonly resumes: string | null;
   /** Absolute path; state, journal, spool and report live here. */
@@ -55,4 +72,45 @@ export interface RunOptions {
   readonly spoolMemoryBytes: number;
   /** Bytes of spool on disk at which the run ends cleanly; Infinity: what the disk holds. */
   readonly spoolLimitBytes: number;
+}
+
+/** What one pair of a host list may be asked to do otherwise than the rest of the run. */
+export type PairOptions = Partial<
+  Pick<
+    RunOptions,
+    | 'feed'
+    | 'flushTarget'
+    | 'allowNonempty'
+    | 'allowLoss'
+    | 'forwardPublish'
+    | 'keepSnapshot'
+    | 'cutoverTimeoutMs'
+    | 'sourceFence'
+    | 'reverse'
+    | 'listen'
+    | 'commandNames'
+  >
+>;
+
+/** What a pair is to do: its own options, and the run's where it has none. */
+export function optionsOfPair(pair: { readonly options?: PairOptions }, options: RunOptions): RunOptions {
+  return { ...options, ...pair.options };
+}
+
+/** How two servers are compared. */
+export interface VerifyOptions {
+  /** `count`: numbers of keys alone. `sample`: keys taken at random, from both sides. `full`: every key. */
+  readonly mode: 'count' | 'sample' | 'full';
+  /** Keys taken at random from each side, for `sample`. */
+  readonly sampleKeys: number;
+  /** Expiries may differ by this much. */
+  readonly ttlToleranceMs: number;
+  /** How often a key that differs is looked at again before it counts. 0: at once, for servers at rest. */
+  readonly rounds: number;
+  /** Before the last of these rounds; before each earlier one half as long. */
+  readonly lastRoundMs: number;
+  /** What is done about keys that differ. `all`: keys that only the target has are deleted, too. */
+  readonly repair: 'none' | 'differing' | 'all';
+  /** A source that answers slower than this is read more slowly. */
+  readonly maxLatencyMs: number;
 }

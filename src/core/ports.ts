@@ -7,14 +7,18 @@ export type OperatorCommand =
   | 'enable-writes'
   | 'promote'
   | 'cut-over'
+  | 'cut-over-wave'
   | 'clients'
   | 'kill'
   | 'roll-back'
+  | 'roll-back-wave'
   | 'finish'
   | 'quit'
   | 'help';
 
 export interface Operator {
+  /** Name of the pair that is chosen on the screen: the keys act on it alone; null: on all pairs. */
+  selected(): string | null;
   /**
    * Resolves with the next command out of `allowed`; rejects never; after close it stays pending. The latest call
    * counts: an earlier one that is still pending stays so, and keys pressed while nobody waits are dropped.

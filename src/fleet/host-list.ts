@@ -1,124 +1,151 @@
 /**
- * Which pairs a run has: from a host list (`source target [name]`, one pair a line) or from `--src`/`--dst`.
- * Everything is checked here, before the first connection, and all faults are reported at once.
+ * A host list: which columns it has, and what its fields must be. The forms that it can have are in list-formats.ts,
+ * what comes of the pairs in cli/pairs.ts.
  */
-import { addressOf, type Endpoint, type PairSpec } from '../core/endpoint.ts';
+import type { AuthReferences, Endpoint } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
+import { type Field, formatOf, type ListFault, type Row, readList } from './list-formats.ts';
+import type { HostList, PairEntry } from './pair-entries.ts';
 
-/** A pair as somebody wrote it. */
-export interface PairEntry {
-  /** Where it was written, for messages: `hosts.txt:3`. */
-  readonly where: string;
-  /** null: the source's `host:port` becomes the name. */
-  readonly name: string | null;
-  readonly source: Endpoint;
-  readonly target: Endpoint;
-}
-
-/** A list of pairs that cannot be used; `faults` holds one line for each thing to mend. */
-export class HostListError extends UsageError {
-  readonly faults: readonly string[];
-  constructor(faults: readonly string[]) {
-    super(faults.join('; '), {
-      code: 'host-list',
-      hint: 'mend what is named above and start again: nothing was connected',
-    });
-    this.faults = faults;
-  }
-}
+/** The columns of every host list; further ones are options of the command line. */
+export const LIST_COLUMNS = [
+  { name: 'source', help: 'URI of the server to leave' },
+  { name: 'target', help: 'URI of the server to move to' },
+  { name: 'name', help: "name of the pair, unique (default: the source's host:port)" },
+  {
+    name: 'wave',
+    help: 'number or word: pairs of one wave are cut over together, waves in order of appearance',
+  },
+  { name: 'auth', help: 'where the password of both sides is: env:NAME or file:PATH' },
+  { name: 'src-auth', help: 'the same of the source alone' },
+  { name: 'dst-auth', help: 'the same of the target alone' },
+] as const;
+type ListColumn = (typeof LIST_COLUMNS)[number]['name'];
 
 const MAX_NAME = 64;
 
 /**
- * Reads a host list. Blank lines are skipped; `#` starts a comment at the beginning of a line or after a blank.
+ * Reads a host list; nothing is thrown for what is wrong in it.
  *
- * @param fileName what to call the list in messages
- * @param parseEndpoint reads one URI (cli/uri.ts); its second argument says where it stands
- * @throws HostListError with every fault of the whole list
+ * @param fileName what to call the list in messages; its extension says the format, where it is a known one
+ * @param optionColumns names of the options that a pair may have of its own
+ * @param parseEndpoint reads one URI (cli/uri.ts); its second argument is the name of the column. Throws UsageError
  */
 export function parseHostList(
   text: string,
   fileName: string,
-  parseEndpoint: (uri: string, where: string) => Endpoint,
-): PairSpec[] {
-  const entries: PairEntry[] = [];
-  const faults: string[] = [];
-  const endpoint = (uri: string, where: string): Endpoint | null => {
-    try {
-      return parseEndpoint(uri, where);
-    } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      faults.push(`${error.message} (${error.hint})`);
-      return null;
-    }
-  };
-
-  let number = 0;
-  for (const line of text.replace(/^\ufeff/, '').split(/\r?\n/)) {
-    number += 1;
-    const where = `${printable(fileName)}:${number}`;
-    const fields = line
-      .replace(/(^|\s)#.*$/s, '')
-      .split(/\s+/)
-      .filter((field) => field !== '');
-    const [sourceText, targetText, name] = fields;
-    if (sourceText === undefined) continue;
-    // the fields are not repeated here: one of them may hold a password
-    if (targetText === undefined || fields.length > 3) {
-      faults.push(`${where}: expected "source target [name]", found ${fields.length} field(s)`);
-      continue;
-    }
-    const source = endpoint(sourceText, `${where}: source`);
-    const target = endpoint(targetText, `${where}: target`);
-    if (source !== null && target !== null) entries.push({ where, name: name ?? null, source, target });
+  optionColumns: readonly string[],
+  parseEndpoint: EndpointParser,
+): HostList {
+  const format = formatOf(fileName, text);
+  const columns = [...LIST_COLUMNS.map(({ name }) => name), ...optionColumns];
+  const { rows, faults } = readList(text, format, columns);
+  const placeOf = (line: number): string => `${printable(fileName)}:${line}`;
+  const found = [...faults];
+  const entries = rows.flatMap((row): PairEntry[] => {
+    const reader = new RowReader(row, found, parseEndpoint);
+    const pair = reader.read();
+    if (pair === null) return [];
+    const settings = [...row.fields].filter(([column]) => optionColumns.includes(column));
+    return [
+      {
+        ...pair,
+        where: placeOf(row.line),
+        settings: new Map(
+          settings.map(([column, { text, line }]) => [column, { text, where: placeOf(line) }]),
+        ),
+      },
+    ];
+  });
+  if (rows.length === 0 && found.length === 0) {
+    const fault = `${printable(fileName)}: no pair in the list (read as ${FORMAT_NAMES[format]})`;
+    return { entries, faults: [fault] };
   }
-
-  if (entries.length === 0 && faults.length === 0) {
-    faults.push(`${printable(fileName)}: no pair in the list`);
-  }
-  return pairsOf(entries, faults);
+  found.sort((a, b) => a.line - b.line);
+  return { entries, faults: found.map(({ line, message }) => `${placeOf(line)}: ${message}`) };
 }
 
-/**
- * Names the pairs and refuses lists in which two pairs would meet: a name, a source or a target that is used
- * twice, and a server that is a source here and a target there (A to B and B to A destroy each other's data).
- * Servers are compared by address; aliases of one server are found by the preflight.
- *
- * @param faults found earlier, reported together with those found here
- * @throws HostListError
- */
-export function pairsOf(entries: readonly PairEntry[], faults: readonly string[] = []): PairSpec[] {
-  const found = [...faults];
-  const names = new Map<string, string>();
-  const sources = new Map<string, string>();
-  const targets = new Map<string, string>();
-  const claim = (seen: Map<string, string>, key: string, where: string, what: string): void => {
-    const earlier = seen.get(key);
-    if (earlier === undefined) seen.set(key, where);
-    else found.push(`${where}: ${what} ${printable(key)} is used already at ${earlier}`);
-  };
+const FORMAT_NAMES = { csv: 'CSV', yaml: 'YAML', ndjson: 'NDJSON', lines: 'plain lines' } as const;
 
-  const pairs = entries.map((entry) => {
-    const { where, source, target } = entry;
-    const name = entry.name ?? addressOf(source);
-    if (entry.name !== null && (name.length > MAX_NAME || printable(name) !== name)) {
-      found.push(`${where}: the name must have at most ${MAX_NAME} visible characters`);
+type EndpointParser = (uri: string, where: string) => Endpoint;
+
+/** What LIST_COLUMNS say of one pair; all that is wrong with it goes to the faults. */
+class RowReader {
+  readonly #row: Row;
+  readonly #faults: ListFault[];
+  readonly #parseEndpoint: EndpointParser;
+
+  constructor(row: Row, faults: ListFault[], parseEndpoint: EndpointParser) {
+    this.#row = row;
+    this.#faults = faults;
+    this.#parseEndpoint = parseEndpoint;
+  }
+
+  /** null where there is no source or no target. */
+  read(): Omit<PairEntry, 'where' | 'settings'> | null {
+    const source = this.#endpoint('source');
+    const target = this.#endpoint('target');
+    const name = this.#matching('name', isName, `at most ${MAX_NAME} visible characters`);
+    const wave = this.#matching('wave', isWave, 'a number or a word of at most 32 letters');
+    const auth = this.#auth();
+    if (source === null || target === null) return null;
+    return {
+      name,
+      source,
+      target,
+      ...(wave === null ? {} : { wave }),
+      ...(auth === null ? {} : { auth }),
+    };
+  }
+
+  #field(column: ListColumn): Field | undefined {
+    return this.#row.fields.get(column);
+  }
+
+  #endpoint(column: 'source' | 'target'): Endpoint | null {
+    const field = this.#field(column);
+    if (field === undefined) {
+      this.#faults.push({ line: this.#row.line, message: `${column} is missing` });
+      return null;
     }
-    // a name made from a source that is listed twice would only repeat the fault of the source
-    if (entry.name !== null || !sources.has(name)) claim(names, name, where, 'the name');
-    claim(sources, addressOf(source), where, 'the source');
-    claim(targets, addressOf(target), where, 'the target');
-    return { name, source, target };
-  });
-  for (const [address, where] of sources) {
-    const other = targets.get(address);
-    if (other === where) found.push(`${where}: source and target are the same server, ${address}`);
-    else if (other !== undefined) {
-      found.push(`${where}: the source ${address} is the target at ${other}`);
+    try {
+      return this.#parseEndpoint(field.text, column);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      this.#faults.push({ line: field.line, message: `${error.message} (${error.hint})` });
+      return null;
     }
   }
 
-  if (found.length > 0) throw new HostListError(found);
-  return pairs;
+  /** The field; null, with a fault, where it does not fit: what may be a password must not go any further. */
+  #matching(column: ListColumn, fits: (text: string) => boolean, wanted: string): string | null {
+    const field = this.#field(column);
+    if (field === undefined) return null;
+    if (fits(field.text)) return field.text;
+    this.#faults.push({ line: field.line, message: `the ${column} must be ${wanted}` });
+    return null;
+  }
+
+  #auth(): AuthReferences | null {
+    // not repeated in a message: somebody may have put the password itself here
+    const wanted = 'env:NAME or file:PATH, where the password is (not shown)';
+    const both = this.#matching('auth', isReference, wanted);
+    const source = this.#matching('src-auth', isReference, wanted) ?? both;
+    const target = this.#matching('dst-auth', isReference, wanted) ?? both;
+    if (source === null && target === null) return null;
+    return { ...(source === null ? {} : { source }), ...(target === null ? {} : { target }) };
+  }
+}
+
+function isName(text: string): boolean {
+  return text.length <= MAX_NAME && printable(text) === text;
+}
+
+function isWave(text: string): boolean {
+  return /^[\p{L}\p{N}._-]{1,32}$/u.test(text);
+}
+
+function isReference(text: string): boolean {
+  return /^(env|file):./.test(text);
 }

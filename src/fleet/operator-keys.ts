@@ -9,6 +9,7 @@ import type { RunOptions } from '../core/options.ts';
 import { isOver, type Phase } from '../core/phase.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
+import { currentWave, type Wave, wavesOf } from './waves.ts';
 
 /** What the keys need of a pair; Migration has it. */
 export interface SteeredPair {
@@ -56,12 +57,14 @@ export function hasWayBack(pair: Pick<SteeredPair, 'phase' | 'wayBackOpen'>): bo
  * The keys that act now. Those towards the cutover look at the pairs before it, so that a pair whose cutover was
  * undone can be tried again while the others are through.
  *
- * @param pairs all pairs of the session
+ * @param pairs those that the keys act on: all, or the one that is chosen
  * @param clientsListed whether a client was shown that could be killed
+ * @param waves whether a wave is due, and whether one can be rolled back
  */
 export function allowedCommands(
   pairs: readonly Pick<SteeredPair, 'phase' | 'wayBackOpen'>[],
   clientsListed: boolean,
+  waves: { readonly cutOver: boolean; readonly rollBack: boolean } = { cutOver: false, rollBack: false },
 ): OperatorCommand[] {
   const before = pairs.filter(({ phase }) => !isOver(phase));
   const wayBack = pairs.some(hasWayBack);
@@ -72,14 +75,21 @@ export function allowedCommands(
     'enable-writes': allBefore('in-sync'),
     promote: allBefore('in-sync', 'writable'),
     'cut-over': allBefore('in-sync'),
+    'cut-over-wave': waves.cutOver,
     clients: true,
     kill: clientsListed,
     'roll-back': wayBack,
+    'roll-back-wave': waves.rollBack,
     finish: wayBack && before.length === 0,
     quit: true,
     help: true,
   };
   return (Object.keys(acts) as OperatorCommand[]).filter((command) => acts[command]);
+}
+
+/** In sync, or with its target open: what is left is the promotion. */
+function isReady(phase: Phase): boolean {
+  return phase === 'in-sync' || phase === 'writable';
 }
 
 /** What lets a dangerous step happen: the pair's name; for several pairs `cut over 3`. */
@@ -88,24 +98,45 @@ function wordsToType(step: string, pairs: readonly SteeredPair[]): string {
   return pairs.length === 1 && first !== undefined ? first.pair.name : `${step} ${pairs.length}`;
 }
 
+type KeysOptions = Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs' | 'fleet'>;
+
 export class OperatorKeys {
   readonly #pairs: readonly SteeredPair[];
-  readonly #options: Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs'>;
+  readonly #options: KeysOptions;
   readonly #io: KeysIo;
   #clientsListed = false;
 
-  constructor(
-    pairs: readonly SteeredPair[],
-    options: Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs'>,
-    io: KeysIo,
-  ) {
+  constructor(pairs: readonly SteeredPair[], options: KeysOptions, io: KeysIo) {
     this.#pairs = pairs;
     this.#options = options;
     this.#io = io;
   }
 
   allowed(): OperatorCommand[] {
-    return allowedCommands(this.#pairs, this.#clientsListed);
+    return allowedCommands(this.#scope(), this.#clientsListed, {
+      cutOver: this.#waveToCutOver() !== null,
+      rollBack: this.#waveToRollBack() !== null,
+    });
+  }
+
+  /** The pairs that a key acts on: the one that is chosen on the screen, else all. */
+  #scope(): readonly SteeredPair[] {
+    const name = this.#io.operator.selected();
+    const chosen = this.#pairs.filter(({ pair }) => pair.name === name);
+    return chosen.length === 0 ? this.#pairs : chosen;
+  }
+
+  /** The first wave that is not through, where all of it that is left is in sync; null: none, or the list has no waves. */
+  #waveToCutOver(): Wave<SteeredPair> | null {
+    const wave = currentWave(this.#pairs);
+    if (wave === null || wave.name === null) return null;
+    return wave.pairs.every(({ phase }) => isOver(phase) || isReady(phase)) ? wave : null;
+  }
+
+  /** The last wave of which a pair can be rolled back. */
+  #waveToRollBack(): Wave<SteeredPair> | null {
+    const waves = wavesOf(this.#pairs).filter(({ name, pairs }) => name !== null && pairs.some(hasWayBack));
+    return waves.at(-1) ?? null;
   }
 
   /** Does what the key says; errors are reported, none is thrown. `start` and `quit` are the session's own. */
@@ -125,15 +156,23 @@ export class OperatorKeys {
         return this.#cutOver('promote', (pair) => pair.promote());
       case 'cut-over':
         return this.#cutOver('cut over', (pair) => pair.cutOver());
+      case 'cut-over-wave':
+        return this.#cutOverWave();
       case 'clients':
         await this.#showClients(this.#alive(), Number.POSITIVE_INFINITY);
         return;
       case 'kill':
         return this.#killClients();
       case 'roll-back':
-        return this.#rollBack();
+        return this.#rollBack(this.#scope().filter(hasWayBack), null);
+      case 'roll-back-wave': {
+        const wave = this.#waveToRollBack();
+        return wave === null
+          ? undefined
+          : this.#rollBack(wave.pairs.filter(hasWayBack), `roll back wave ${wave.name}`);
+      }
       case 'finish':
-        return this.#each(this.#pairs.filter(hasWayBack), (pair) => pair.finish());
+        return this.#each(this.#scope().filter(hasWayBack), (pair) => pair.finish());
       case 'help':
         for (const line of HELP) this.#io.renderer.say(line);
         return;
@@ -146,7 +185,7 @@ export class OperatorKeys {
   }
 
   async #enableWrites(): Promise<void> {
-    const pairs = this.#pairs.filter(({ phase }) => phase === 'in-sync');
+    const pairs = this.#scope().filter(({ phase }) => phase === 'in-sync');
     const question = [
       `Let applications write to ${serversOf(pairs, 'target')} while the source still takes writes too.`,
       'Move them one by one: no application should write to both sides. Then press m.',
@@ -159,10 +198,48 @@ export class OperatorKeys {
   }
 
   async #cutOver(step: string, work: (pair: SteeredPair) => Promise<void>): Promise<void> {
-    const pairs = this.#pairs.filter(({ phase }) => phase === 'in-sync' || phase === 'writable');
+    const pairs = this.#scope().filter(({ phase }) => isReady(phase));
     await this.#showClients(pairs, CLIENTS_SHOWN);
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), wordsToType(step, pairs)))) return;
     await this.#each(pairs, work);
+    await this.#sayPromoted(pairs);
+  }
+
+  /**
+   * The wave that is due, pair after pair; with a canary only its first one: the key is pressed again for the rest. Ends
+   * where more pairs fail than may. A pair that cannot drain goes back to in-sync, and the rest of the wave goes on.
+   */
+  async #cutOverWave(): Promise<void> {
+    const wave = this.#waveToCutOver();
+    if (wave === null) return;
+    const { canaryMs, maxFailures } = this.#options.fleet;
+    const left = wave.pairs.filter(({ phase }) => isReady(phase));
+    const canary = canaryMs !== null && left.length === wave.pairs.length && left.length > 1;
+    const pairs = canary ? left.slice(0, 1) : left;
+    const words = `wave ${wave.name}`;
+    const names = left.map(({ pair }) => printable(pair.name)).join(', ');
+    const { renderer } = this.#io;
+    renderer.say(`Wave ${printable(wave.name ?? '')}: ${names}${canary ? '; the first one alone' : ''}.`);
+    await this.#showClients(pairs, CLIENTS_SHOWN);
+    if (!(await this.#confirm(this.#cutoverQuestion(pairs), words))) return;
+    let returned = 0;
+    for (const pair of pairs) {
+      await this.#each([pair], (each) => each.promote());
+      if (pair.phase !== 'promoted') returned += 1;
+      if (maxFailures !== null && returned > maxFailures) {
+        renderer.say(
+          `The rest of the wave stays in sync: ${returned} did not come through (--max-failures).`,
+        );
+        break;
+      }
+    }
+    await this.#sayPromoted(pairs);
+    const promoted = wave.pairs.filter(({ phase }) => phase === 'promoted').length;
+    const rest = canary && promoted === 1 ? `; ${left.length - 1} wait: w when the first one is well` : '';
+    renderer.say(`Wave ${printable(wave.name ?? '')}: ${promoted} promoted, ${returned} returned${rest}.`);
+  }
+
+  async #sayPromoted(pairs: readonly SteeredPair[]): Promise<void> {
     const promoted = pairs.filter(({ phase }) => phase === 'promoted');
     if (promoted.length === 0) return;
     await this.#showClients(promoted, CLIENTS_SHOWN);
@@ -178,11 +255,11 @@ export class OperatorKeys {
     const { hooks, sourceFence, reverse, cutoverTimeoutMs } = this.#options;
     const open = pairs.some(({ phase }) => phase === 'writable');
     const steps = [
-      ...(hooks.before === null ? [] : ['hook before']),
+      ...(hooks.before === undefined ? [] : ['hook before']),
       ...(sourceFence ? ['stop writes on the source'] : []),
       'drain',
       ...(open ? [] : ['compare the last keys', 'open the target']),
-      ...(hooks.onCutover === null ? [] : ['hook']),
+      ...(hooks.cutover === undefined ? [] : ['hook']),
       'promote',
     ];
     return [
@@ -209,14 +286,14 @@ export class OperatorKeys {
     else this.#io.renderer.say(`${name}: the old source was not touched; there is no way back.`);
   }
 
-  async #rollBack(): Promise<void> {
-    const pairs = this.#pairs.filter(hasWayBack);
+  /** @param words what lets it happen; null: as for all pairs */
+  async #rollBack(pairs: readonly SteeredPair[], words: string | null): Promise<void> {
     const question = [
       `Make ${serversOf(pairs, 'source')} the master${pairs.length === 1 ? '' : 's'} again.`,
       'Steps: stop writes on the new master -> drain -> open the old source. Nothing that was written is lost.',
       'Then point the applications back at it.',
     ];
-    if (!(await this.#confirm(question, wordsToType('roll back', pairs)))) return;
+    if (!(await this.#confirm(question, words ?? wordsToType('roll back', pairs)))) return;
     await this.#each(pairs, (pair) => pair.rollBack());
   }
 
@@ -245,7 +322,7 @@ export class OperatorKeys {
 
   /** Pairs whose source is still worth a look. */
   #alive(): SteeredPair[] {
-    return this.#pairs.filter((pair) => !isOver(pair.phase) || hasWayBack(pair));
+    return this.#scope().filter((pair) => !isOver(pair.phase) || hasWayBack(pair));
   }
 
   /** At most `limit` clients of each pair, and one line that counts them. A source that cannot be asked is reported. */
@@ -317,9 +394,11 @@ const HELP = [
   'e  enable writes on the targets, when all are in sync; then move the applications',
   'm  make the targets masters: the sources are fenced, the rest is drained, the links end',
   'c  cut over in one go: the same from in sync, with nobody writing to both sides',
+  'w  cut over the next wave of the host list, when all of it is in sync; with --canary its first pair before the rest',
   'l  list the clients that are still on the sources',
   'k  kill the clients that were listed',
   'b  roll back: the old sources are the masters again, with all that was written since',
+  'u  roll back the last wave that was cut over',
   'f  finish: the targets stay the masters; a way back of ours is closed, one of the servers goes on',
   'q  quit: before the cutover the sources stay as they are, the targets are given back; behind it as f',
 ];

@@ -1,21 +1,26 @@
 /**
- * The operator's session over one pair or a list: check all, show what is to be done, start, keep in sync, let the
- * operator (or `--cutover auto`) cut over, keep the way back open for the operator, and end with a summary. Decides
- * nothing about data: each pair is a Migration of its own. What the keys do is in operator-keys.ts.
+ * The operator's session over one pair or a list: check all, show what is to be done, start (copy-queue.ts), keep in
+ * sync, let the operator (operator-keys.ts) or `--cutover auto` (waves.ts) cut over, keep the way back open for the
+ * operator, and end with a summary. Decides nothing about data: each pair is a Migration of its own, in a worker process
+ * where there are several (worker-pool.ts).
  */
 import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, PreflightError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
-import { isOver } from '../core/phase.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { type JournalEntry, RunFolder } from '../migrate/run-folder.ts';
+import { CopyQueue } from './copy-queue.ts';
+import type { FleetPair } from './fleet-pair.ts';
 import { hasWayBack, OperatorKeys } from './operator-keys.ts';
 import { failureCodeOf, outcomeOf } from './outcome.ts';
+import { nextStep } from './waves.ts';
+import { WorkerPool } from './worker-pool.ts';
 
 export interface SessionIo {
   readonly renderer: Renderer;
@@ -33,6 +38,8 @@ const FRAME_MS = 100;
 /** After a cutover that could not drain in time, `--cutover auto` waits this long before the next try. */
 const AUTO_RETRY_MS = 5_000;
 const AUTO_TRIES = 5;
+/** Where nothing is due, `--cutover auto` looks again so soon, if nothing changes before. */
+const AUTO_LOOK_MS = 1_000;
 
 /** Preflight only: no side effects. */
 export async function runCheck(
@@ -71,8 +78,14 @@ export async function runResume(
 class Session {
   readonly #options: RunOptions;
   readonly #io: SessionIo;
-  readonly #migrations: readonly Migration[];
+  readonly #pairs: readonly FleetPair[];
+  /** null: the only pair runs in this process. */
+  readonly #pool: WorkerPool | null;
   readonly #keys: OperatorKeys;
+  /** null before the pairs are begun. */
+  #queue: CopyQueue<FleetPair> | null = null;
+  /** Pairs that begin anew in another worker. */
+  readonly #beginningAgain = new Set<FleetPair>();
   /** Resolves with the first Ctrl-C or SIGTERM. */
   readonly #aborted: Promise<'quit'>;
   #folder: RunFolder | null = null;
@@ -81,8 +94,10 @@ class Session {
   #frames: NodeJS.Timeout | null = null;
   #allowed: readonly OperatorCommand[] = [];
   /** Pairs whose cutover by itself is under way: the loop comes round meanwhile. */
-  readonly #promoting = new Set<Migration>();
-  readonly #autoTries = new Map<Migration, { tries: number; notBefore: number }>();
+  readonly #promoting = new Set<FleetPair>();
+  readonly #autoTries = new Map<FleetPair, { tries: number; notBefore: number }>();
+  readonly #promotedAt = new Map<FleetPair, number>();
+  #ending = false;
 
   /** @param former the run that is gone on with; null: a new one */
   constructor(
@@ -95,16 +110,28 @@ class Session {
     this.#options = options;
     this.#io = io;
     const emit = (event: MigrationEvent): void => io.renderer.event(event);
-    this.#migrations = pairs.map(
-      (pair) =>
-        new Migration(
-          pair,
-          options,
-          { emit, phaseChanged: () => this.#wake() },
-          former === null ? null : leftoversOf(former.journal, pair.name),
-        ),
-    );
-    this.#keys = new OperatorKeys(this.#migrations, options, {
+    const changed = (): void => {
+      this.#queue?.look();
+      this.#wake();
+    };
+    const workers = workersFor(pairs.length, options.fleet);
+    if (workers === 0) {
+      this.#pool = null;
+      this.#pairs = pairs.map(
+        (pair) =>
+          new Migration(
+            pair,
+            options,
+            { emit, phaseChanged: changed },
+            former === null ? null : leftoversOf(former.journal, pair.name),
+          ),
+      );
+    } else {
+      const io = { emit, changed, lost: (pair: FleetPair) => void this.#beginAgain(pair) };
+      this.#pool = new WorkerPool(pairs, options, workers, io, former?.folder ?? null);
+      this.#pairs = this.#pool.pairs;
+    }
+    this.#keys = new OperatorKeys(this.#pairs, options, {
       operator: io.operator,
       renderer: io.renderer,
       signal: io.signal,
@@ -121,8 +148,9 @@ class Session {
   async run(): Promise<ExitCode> {
     await this.check();
     const refused = this.failureCode();
-    if (refused !== null) return this.end('refused', refused);
+    if (refused !== null && this.#ready().length === 0) return this.end('refused', refused);
     if (this.#io.signal.aborted) return this.end('interrupted', EXIT.interrupted);
+    if (refused !== null) this.#io.renderer.say(this.#readiness());
     this.#io.renderer.say(this.#totals());
     if (!(await this.#confirmedStart())) {
       return this.#io.signal.aborted
@@ -133,12 +161,13 @@ class Session {
       this.#folder ??= await RunFolder.create(
         this.#options.runDir,
         randomBytes(6).toString('hex'),
-        this.#migrations.map(({ pair }) => pair),
+        this.#pairs.map(({ pair }) => pair),
         this.#options,
       );
       this.#showFrames();
       const folder = this.#folder;
-      await Promise.all(this.#migrations.map((migration) => migration.start(folder)));
+      this.#queue = new CopyQueue(this.#options.fleet.parallelCopies, (pair) => this.#begin(pair, folder));
+      this.#queue.add(this.#ready());
       const { outcome, exitCode } = await this.#steer();
       return await this.end(outcome, exitCode);
     } catch (error) {
@@ -149,12 +178,12 @@ class Session {
   }
 
   async check(): Promise<void> {
-    const queue = [...this.#migrations];
+    const queue = [...this.#pairs];
     const worker = async (): Promise<void> => {
       for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
         if (this.#io.signal.aborted) return;
         const done = this.#io.renderer.step(`checking ${printable(next.pair.name)}`);
-        await next.check();
+        await next.check().catch((error: unknown) => this.#report(toCutoverError(error), next?.pair.name));
         done(next.error === null ? 'ok' : 'failed');
       }
     };
@@ -165,29 +194,68 @@ class Session {
 
   /** The exit code of what failed; null: nothing did. */
   failureCode(): ExitCode | null {
-    return failureCodeOf(this.#migrations);
+    return failureCodeOf(this.#pairs);
   }
 
   /** Stops what still runs, closes the folder, and says how it ended. */
   async end(outcome: string, exitCode: ExitCode): Promise<ExitCode> {
+    this.#ending = true;
+    this.#queue?.close();
     // all at once: one server that hangs must not keep the fences of the others up
-    await Promise.all(
-      this.#migrations.map((migration) =>
-        migration.stop(outcome).catch((error: unknown) => this.#report(toCutoverError(error))),
+    const stopped = await Promise.all(
+      this.#pairs.map((pair) =>
+        pair.stop(outcome).then(
+          () => true,
+          (error: unknown) => {
+            this.#report(toCutoverError(error), pair.pair.name);
+            return false;
+          },
+        ),
       ),
     );
+    await this.#pool?.end();
     if (this.#frames !== null) clearInterval(this.#frames);
     if (this.#frames !== null) this.#io.renderer.frame(this.#snapshots(), '');
     await this.#folder?.close();
-    const leftBehind = this.#migrations.some((migration) => migration.leftBehind);
+    const leftBehind = this.#pairs.some((pair) => pair.leftBehind) || stopped.includes(false);
     const finalCode = leftBehind ? EXIT.attention : exitCode;
     this.#io.renderer.event({
       event: 'summary',
       outcome,
       exitCode: finalCode,
-      pairs: this.#migrations.map((migration) => migration.summary()),
+      pairs: this.#pairs.map((pair) => pair.summary()),
     });
     return finalCode;
+  }
+
+  // ---- beginning -----------------------------------------------------------------------------------------
+
+  /** Pairs that nothing speaks against. */
+  #ready(): FleetPair[] {
+    return this.#pairs.filter(({ error }) => error === null);
+  }
+
+  async #begin(pair: FleetPair, folder: RunFolder): Promise<void> {
+    try {
+      await pair.start(folder);
+    } catch (error) {
+      this.#report(toCutoverError(error), pair.pair.name);
+    }
+  }
+
+  /** Its worker has died: it is looked at, and begun, as `resume` would. */
+  async #beginAgain(pair: FleetPair): Promise<void> {
+    // during the first checks the check itself goes on
+    if (this.#queue === null || this.#ending || this.#beginningAgain.has(pair)) return;
+    this.#beginningAgain.add(pair);
+    try {
+      await pair.check();
+      if (pair.error === null && !this.#ending) this.#queue.add([pair]);
+    } catch (error) {
+      this.#report(toCutoverError(error), pair.pair.name);
+    } finally {
+      this.#beginningAgain.delete(pair);
+    }
   }
 
   // ---- steering ------------------------------------------------------------------------------------------
@@ -200,8 +268,8 @@ class Session {
       if (this.#io.signal.aborted) return { outcome: 'interrupted', exitCode: EXIT.interrupted };
       const asks = this.#options.cutover === 'ask';
       // by itself, a way back is none of our business any more: the servers carry it, or nobody does
-      const running = this.#migrations.filter((pair) => !isOver(pair.phase) || (asks && hasWayBack(pair)));
-      if (running.length === 0) return outcomeOf(this.#migrations);
+      const running = this.#pairs.filter((pair) => !pair.settled || (asks && hasWayBack(pair)));
+      if (running.length === 0) return outcomeOf(this.#pairs);
       const settled = running.every(({ phase }) => ['in-sync', 'writable', 'promoted'].includes(phase));
       if (this.#options.stopAtInSync && settled) {
         return this.failureCode() === null
@@ -209,7 +277,8 @@ class Session {
           : { outcome: 'partly-failed', exitCode: EXIT.attention };
       }
       if (this.#options.cutover === 'auto' && !this.#options.stopAtInSync) {
-        await Promise.race([this.#autoCutOver(running), changed]);
+        const halted = await Promise.race([this.#autoCutOver(), changed]);
+        if (halted === 'halted') return { outcome: 'partly-failed', exitCode: EXIT.attention };
         continue;
       }
       this.#allowed = this.#keys.allowed();
@@ -217,7 +286,7 @@ class Session {
       if (command === 'changed') continue;
       if (command === 'quit') {
         return running.every(hasWayBack)
-          ? outcomeOf(this.#migrations)
+          ? outcomeOf(this.#pairs)
           : { outcome: 'cancelled', exitCode: EXIT.cancelled };
       }
       // a signal need not wait for a step: what is under way is called off at the end
@@ -225,31 +294,42 @@ class Session {
     }
   }
 
-  /** Cuts over every pair that is in sync; resolves when something has changed or is worth another look. */
-  async #autoCutOver(running: readonly Migration[]): Promise<void> {
-    const ready = running.filter((migration) => {
-      const waits = this.#autoTries.get(migration);
-      // writable: a resumed pair whose target was open already
-      const due = migration.phase === 'in-sync' || migration.phase === 'writable';
-      return due && !this.#promoting.has(migration) && (waits === undefined || Date.now() >= waits.notBefore);
+  /** Cuts over what is due; resolves when something has changed or is worth another look. */
+  async #autoCutOver(): Promise<'halted' | 'look-again'> {
+    const step = nextStep(this.#pairs, this.#options.fleet, (pair) => this.#promotedAt.get(pair), Date.now());
+    if (step.kind === 'halt') {
+      if (this.#promoting.size === 0) {
+        this.#io.renderer.event({
+          event: 'note',
+          message: `no further pair is cut over: ${printable(step.reason)}`,
+        });
+        return 'halted';
+      }
+    }
+    const due = (step.kind === 'cut-over' ? step.pairs : []).filter((pair) => {
+      const waits = this.#autoTries.get(pair);
+      return !this.#promoting.has(pair) && (waits === undefined || Date.now() >= waits.notBefore);
     });
-    await Promise.all(ready.map((migration) => this.#tryPromote(migration)));
-    if (ready.length === 0) await new Promise((resolve) => setTimeout(resolve, AUTO_RETRY_MS / 5).unref());
+    await Promise.all(due.map((pair) => this.#tryPromote(pair)));
+    if (due.length === 0) await new Promise((resolve) => setTimeout(resolve, AUTO_LOOK_MS).unref());
+    return 'look-again';
   }
 
-  async #tryPromote(migration: Migration): Promise<void> {
-    this.#promoting.add(migration);
+  async #tryPromote(pair: FleetPair): Promise<void> {
+    this.#promoting.add(pair);
     try {
-      await this.#promoteByItself(migration);
+      await this.#promoteByItself(pair);
+    } catch (error) {
+      this.#report(toCutoverError(error), pair.pair.name);
     } finally {
-      this.#promoting.delete(migration);
+      this.#promoting.delete(pair);
     }
   }
 
-  async #promoteByItself(migration: Migration): Promise<void> {
-    const { divergences } = migration.snapshot();
+  async #promoteByItself(pair: FleetPair): Promise<void> {
+    const { divergences } = pair.snapshot();
     if (divergences > 0) {
-      migration.abandon(
+      await pair.abandon(
         new PreflightError(
           `${divergences} commands were answered with errors by the target, so its data may differ: not promoted by itself`,
           {
@@ -262,15 +342,16 @@ class Session {
       return;
     }
     try {
-      await migration.promote();
+      await pair.promote();
+      this.#promotedAt.set(pair, Date.now());
     } catch (error) {
       const classed = toCutoverError(error);
-      const tries = (this.#autoTries.get(migration)?.tries ?? 0) + 1;
-      this.#autoTries.set(migration, { tries, notBefore: Date.now() + AUTO_RETRY_MS });
+      const tries = (this.#autoTries.get(pair)?.tries ?? 0) + 1;
+      this.#autoTries.set(pair, { tries, notBefore: Date.now() + AUTO_RETRY_MS });
       const passes =
         ['cutover-timeout', 'not-now'].includes(classed.code) || classed.recovery === 'reconnect';
-      if (passes && tries < AUTO_TRIES) this.#report(classed, migration.pair.name);
-      else migration.abandon(classed);
+      if (passes && tries < AUTO_TRIES) this.#report(classed, pair.pair.name);
+      else await pair.abandon(classed);
     }
   }
 
@@ -285,12 +366,19 @@ class Session {
   // ---- showing -------------------------------------------------------------------------------------------
 
   #totals(): string {
-    const facts = this.#migrations.flatMap((migration) => migration.facts ?? []);
+    const facts = this.#ready().flatMap((pair) => pair.facts ?? []);
     return this.#io.totalsLine({
       bytes: facts.reduce((sum, { usedMemory }) => sum + (usedMemory ?? 0), 0),
       keys: facts.reduce((sum, { keysTotal }) => sum + keysTotal, 0),
-      sources: this.#migrations.length,
+      sources: this.#ready().length,
     });
+  }
+
+  #readiness(): string {
+    const blocked = this.#pairs.filter(({ error }) => error !== null);
+    const why = blocked.map(({ pair, error }) => `${printable(pair.name)}: ${printable(error?.code ?? '')}`);
+    const count = this.#pairs.length;
+    return `${count} checked: ${count - blocked.length} ready, ${blocked.length} blocked (${why.join('; ')})`;
   }
 
   #showFrames(): void {
@@ -304,7 +392,14 @@ class Session {
   }
 
   #snapshots(): PairSnapshot[] {
-    return this.#migrations.map((migration) => migration.snapshot());
+    return this.#pairs.map((pair) => {
+      const snapshot = pair.snapshot();
+      if (this.#queue?.isWaiting(pair) !== true) return snapshot;
+      return {
+        ...snapshot,
+        reason: `waits for its turn to copy (--parallel ${this.#options.fleet.parallelCopies})`,
+      };
+    });
   }
 
   #report(error: CutoverError, pair?: string): void {
@@ -317,4 +412,9 @@ class Session {
       recovery: error.recovery,
     });
   }
+}
+
+/** 0: one pair needs no other process; several get a worker for each core, unless it is said otherwise. */
+function workersFor(pairs: number, { workers }: RunOptions['fleet']): number {
+  return Math.min(pairs, workers ?? (pairs > 1 ? availableParallelism() : 0));
 }

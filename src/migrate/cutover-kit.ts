@@ -8,8 +8,8 @@ import { printable } from '../core/text.ts';
 import { Fence } from '../target/write/fence.ts';
 import { type CutoverBasics, sourceOffset } from './cutover.ts';
 import type { Feed } from './feed.ts';
-import { runHook } from './hooks.ts';
 import type { CheckedPair } from './pair-context.ts';
+import { pairHook } from './pair-hooks.ts';
 import { replicationState } from './roles.ts';
 import { readSettingIfAllowed } from './settings.ts';
 import { Steps } from './steps.ts';
@@ -24,7 +24,6 @@ import { whyNoNativeWayBack } from './way-back.ts';
 const TAIL_KEYS = { attach: 6, write: 32 } as const;
 const WARM_UP_ROUNDS = 10;
 const WARM_UP_LIMIT_MS = 500;
-const HOOK_LIMIT_MS = 60_000;
 
 export class CutoverKit {
   readonly #pair: CheckedPair;
@@ -61,24 +60,7 @@ export class CutoverKit {
 
   /** What cutOver() and swapRoles() have in common, but for the comparison of the tail. */
   basics(signal: AbortSignal, fence: Fence | null): Omit<CutoverBasics, 'tailCheck'> {
-    const { pair, source, facts, options, runDir, emit, note, journal } = this.#pair;
-    const { before, onCutover } = options.hooks;
-    const hook = (event: 'before' | 'cutover', command: string | null) =>
-      command === null
-        ? null
-        : () =>
-            runHook(
-              command,
-              {
-                event,
-                pair: pair.name,
-                source: pair.source,
-                target: pair.target,
-                feed: facts.feed,
-                runDir,
-              },
-              { timeoutMs: HOOK_LIMIT_MS, signal, onLine: (line) => note(`hook: ${line}`) },
-            );
+    const { pair, source, facts, options, emit, note, journal } = this.#pair;
     return {
       steps: new Steps(pair.name, emit, signal),
       from: { session: source, info: facts.source },
@@ -88,7 +70,10 @@ export class CutoverKit {
       note,
       journalFence: (set: boolean) =>
         set ? journal('source-fence', fence?.toJournal() ?? null) : journal('source-fence-lifted'),
-      hooks: { before: hook('before', before), onCutover: hook('cutover', onCutover) },
+      hooks: {
+        before: pairHook(this.#pair, 'before', signal),
+        onCutover: pairHook(this.#pair, 'cutover', signal),
+      },
     };
   }
 

@@ -1,19 +1,19 @@
 /**
- * Runs a shell command of the operator around a cutover, with the facts of the pair in its environment. What it
- * prints is shown line by line; if it fails, the cutover does not go on. Called by cutover.ts.
+ * Runs a shell command of the operator, with the facts of the pair in its environment and nothing of its passwords.
+ * What it prints is shown line by line. pair-hooks.ts knows when which one is run.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { addressOf, type Endpoint } from '../core/endpoint.ts';
 import { TargetError } from '../core/errors.ts';
+import type { HookEvent } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 
 type Address = Pick<Endpoint, 'host' | 'port'>;
 
 /** What a hook is told, as `REDIS_CUTOVER_…` variables. */
 export interface HookFacts {
-  /** `before`: nothing was touched yet. `cutover`: the target takes writes now. */
-  readonly event: 'before' | 'cutover';
+  readonly event: HookEvent;
   readonly pair: string;
   readonly source: Address;
   readonly target: Address;
@@ -29,6 +29,15 @@ export interface HookOptions {
   onLine(line: string): void;
 }
 
+/** What the failure of a hook has done. */
+const CALLED_OFF: Record<HookEvent, string> = {
+  start: 'the pair was not begun: ',
+  'in-sync': '',
+  before: 'the cutover was called off: ',
+  cutover: 'the cutover was called off: ',
+  rollback: '',
+  failure: '',
+};
 /** More is read, so that the hook does not block, and thrown away. */
 const MOST_LINES = 200;
 /** Of one line; printable() shows less. */
@@ -82,7 +91,7 @@ export async function runHook(command: string, facts: HookFacts, options: HookOp
   if (end !== null) {
     throw new TargetError(`${nameOf(facts)} ${end}`, {
       code: 'hook-vetoed',
-      hint: 'the cutover was called off: see what the hook printed, then run it by hand with the same REDIS_CUTOVER_… variables',
+      hint: `${CALLED_OFF[facts.event]}see what the hook printed, then run it by hand with the same REDIS_CUTOVER_… variables`,
     });
   }
 }
@@ -104,10 +113,10 @@ function start(command: string, facts: HookFacts): Hook | Error {
 }
 
 function environmentOf(facts: HookFacts): NodeJS.ProcessEnv {
-  const { REDISCLI_AUTH: _password, ...inherited } = process.env;
   const { event, pair, source, target, feed, runDir } = facts;
   return {
-    ...inherited,
+    // without the variables that hold passwords: cli/credentials.ts has taken those out
+    ...process.env,
     REDIS_CUTOVER_EVENT: event,
     REDIS_CUTOVER_PAIR: pair,
     REDIS_CUTOVER_SOURCE: addressOf(source),
@@ -159,12 +168,12 @@ function killGroup(hook: ChildProcess): void {
 
 /** The command itself is not named: it may hold a password. */
 function nameOf(facts: HookFacts): string {
-  return `${printable(facts.pair)}: the hook "${facts.event}"`;
+  return `the hook "${facts.event}"`;
 }
 
 function timedOut(facts: HookFacts, timeoutMs: number): TargetError {
   return new TargetError(`${nameOf(facts)} took longer than ${timeoutMs / 1000} s and was killed`, {
     code: 'hook-timeout',
-    hint: 'the cutover was called off: let the hook do less, or put its work in the background with its output in a file',
+    hint: `${CALLED_OFF[facts.event]}let the hook do less, or put its work in the background with its output in a file`,
   });
 }

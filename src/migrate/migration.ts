@@ -22,7 +22,7 @@ import {
   toCutoverError,
 } from '../core/errors.ts';
 import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
-import type { RunOptions } from '../core/options.ts';
+import { optionsOfPair, type RunOptions } from '../core/options.ts';
 import { assertMove, isOver, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import { SourceLink } from '../source/link.ts';
@@ -42,6 +42,7 @@ import { type CompleteCopy, keptCopyToJournal, reaches, takeUpKeptCopy } from '.
 import type { Leftovers } from './leftovers.ts';
 import { Nudge } from './nudge.ts';
 import { type CheckedPair, notNow, type PairContext, type PairState } from './pair-context.ts';
+import { Announcements, pairHook } from './pair-hooks.ts';
 import { pairSnapshot } from './pair-snapshot.ts';
 import { PairVoice } from './pair-voice.ts';
 import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
@@ -95,6 +96,7 @@ export class Migration {
   readonly #left: Leftovers | null;
   readonly #silence: Silence;
   readonly #voice: PairVoice;
+  readonly #announcements = new Announcements();
   readonly #abort = new AbortController();
   #phase: Phase = 'checking';
   #reason: string | null = null;
@@ -129,6 +131,7 @@ export class Migration {
   /** Why the old source could follow only by a full copy; null: it need not. */
   #needsCopy: string | null = null;
   #ending: Promise<void> | null = null;
+  #settled = false;
   readonly #notes: string[] = [];
   /** What the latest copy has lost, since the target has no place for it. */
   #lost: readonly string[] = [];
@@ -142,7 +145,7 @@ export class Migration {
     silence = USUAL_SILENCE,
   ) {
     this.pair = pair;
-    this.#options = options;
+    this.#options = optionsOfPair(pair, options);
     this.#ports = ports;
     this.#left = left;
     this.#silence = silence;
@@ -156,6 +159,11 @@ export class Migration {
   /** Why the pair failed; null where it did not. */
   get error(): CutoverError | null {
     return this.#error;
+  }
+
+  /** True where the pair is over, and all is put away that was to be put away then. */
+  get settled(): boolean {
+    return this.#settled;
   }
 
   get facts(): PairFacts | null {
@@ -192,7 +200,10 @@ export class Migration {
       this.#folder = folder;
       this.#startedAt = performance.now();
       if (this.#through && this.#left !== null) await this.#finishThrough(this.#left);
-      else await this.#begin();
+      else {
+        await pairHook(this.#checked, 'start', this.#abort.signal)?.();
+        await this.#begin();
+      }
     } catch (error) {
       this.#fail(toCutoverError(error));
       await this.#ending;
@@ -659,6 +670,7 @@ export class Migration {
       this.#notes.push(...(await wayBack.rollBack(this.#rollbackBasics(signal))));
       this.#moveTo('rolled-back');
     });
+    this.#announcements.announce(this.#checked, 'rollback');
     await this.#closeWayBack();
     this.#ports.phaseChanged(this.#phase);
   }
@@ -712,6 +724,11 @@ export class Migration {
    * under way is undone first. Behind a promotion: the way back is closed, as far as it is ours.
    */
   async stop(reason: string): Promise<void> {
+    await this.#stop(reason);
+    await this.#announcements.settled();
+  }
+
+  async #stop(reason: string): Promise<void> {
     await this.#callOffCutover(calledOff(reason));
     if (isOver(this.#phase)) {
       await this.#ending;
@@ -863,6 +880,7 @@ export class Migration {
       this.#begun.copies.inSync();
       this.#emit({ event: 'progress', ...this.snapshot() });
       this.#moveTo('in-sync');
+      this.#announcements.announce(this.#checked, 'in-sync');
       if (this.#open)
         this.#moveTo('writable', 'the applications write to the target since before the resume');
     } else if (this.#phase === 'in-sync' && !inSync && this.#cutover === null) {
@@ -875,6 +893,7 @@ export class Migration {
     this.#error = error;
     this.#voice.failed(error);
     this.#moveTo('failed', error.message);
+    if (this.#folder !== null && this.#facts !== null) this.#announcements.announce(this.#checked, 'failure');
     void this.#letGo('failed', error);
   }
 
@@ -914,6 +933,8 @@ export class Migration {
       .catch(() => undefined);
     if (this.#wayBack !== null) this.#watchWayBack();
     if (how !== 'promoted') await this.#closeSessions();
+    this.#settled = true;
+    this.#ports.phaseChanged(this.#phase);
   }
 
   /** What is kept of a copy stays only where resume can go on with it. */

@@ -1,10 +1,22 @@
 /**
  * The folder of a run: what it is to do (run.json), what must be undone or gone on with after a crash
- * (journal.ndjson), and a lock against a second process. No secret is ever written: to undo a fence needs none, and
+ * (journal.ndjson), and a lock against a second session. The worker processes of a session write to the same journal:
+ * a line is one write at the end of the file, so that lines of two processes never mix. No secret is ever written: to undo a fence needs none, and
  * to resume the operator gives the credentials again.
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import {
+  constants,
+  type FileHandle,
+  mkdir,
+  open,
+  readFile,
+  rename,
+  rm,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,16 +33,17 @@ export interface StoredEndpoint {
   readonly tls: { readonly sni: string | null; readonly insecure: boolean } | null;
 }
 
+export type StoredPair = Omit<PairSpec, 'source' | 'target'> & {
+  readonly source: StoredEndpoint;
+  readonly target: StoredEndpoint;
+};
+
 /** The content of run.json. */
 export interface RunFile {
   readonly runId: string;
   /** ISO time. */
   readonly startedAt: string;
-  readonly pairs: readonly {
-    readonly name: string;
-    readonly source: StoredEndpoint;
-    readonly target: StoredEndpoint;
-  }[];
+  readonly pairs: readonly StoredPair[];
   /** `spoolLimitBytes` is null where there is no limit: JSON has no Infinity. */
   readonly options: Omit<RunOptions, 'spoolLimitBytes'> & { readonly spoolLimitBytes: number | null };
 }
@@ -43,12 +56,20 @@ export interface JournalEntry {
   readonly data: unknown;
 }
 
+/** A line as it was written; `at` is an ISO time. */
+export interface JournalLine extends JournalEntry {
+  readonly at: string;
+}
+
 const RUN_FILE = 'run.json';
 const JOURNAL = 'journal.ndjson';
 const LOCK = 'lock';
 /** A process that lives writes into the lock that it has made at once. */
 const EMPTY_LOOKS = 5;
 const EMPTY_PAUSE_MS = 100;
+/** Workers end when they hear that their session has: at once, unless they are in the middle of something. */
+const WORKER_LOOKS = 200;
+const WORKER_PAUSE_MS = 50;
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Hex digits of SHA-256 in each line of the journal: a torn line does not match its own. */
@@ -58,13 +79,16 @@ export class RunFolder {
   readonly dir: string;
   readonly run: RunFile;
   readonly #journal: FileHandle;
+  /** False in a worker: the lock is the session's. */
+  readonly #locked: boolean;
   /** Lines are written one after the other, whoever calls. */
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(dir: string, run: RunFile, journal: FileHandle) {
+  private constructor(dir: string, run: RunFile, journal: FileHandle, locked = true) {
     this.dir = dir;
     this.run = run;
     this.#journal = journal;
+    this.#locked = locked;
   }
 
   /**
@@ -80,8 +104,8 @@ export class RunFolder {
     const run: RunFile = {
       runId,
       startedAt: new Date().toISOString(),
-      pairs: pairs.map(({ name, source, target }) => ({
-        name,
+      pairs: pairs.map(({ source, target, ...rest }) => ({
+        ...rest,
         source: withoutSecrets(source),
         target: withoutSecrets(target),
       })),
@@ -114,14 +138,7 @@ export class RunFolder {
    * Throws UsageError `run-dir` where there is no run, CheckpointError `run-dir-damaged`, `run-dir-locked`.
    */
   static async open(dir: string): Promise<RunFolder> {
-    const text = await readIfThere(join(dir, RUN_FILE));
-    if (text === null) {
-      throw new UsageError(`there is no run in ${printable(dir)}`, {
-        code: 'run-dir',
-        hint: 'give the folder that the run printed when it began',
-      });
-    }
-    const run = parseRun(dir, text);
+    const run = await readRun(dir);
     await lock(dir);
     try {
       const journal = (await readIfThere(join(dir, JOURNAL))) ?? '';
@@ -134,6 +151,16 @@ export class RunFolder {
       await unlock(dir);
       throw error;
     }
+  }
+
+  /**
+   * For a worker process: opens the folder that its session has locked, and puts its own number into the lock.
+   * Throws UsageError `run-dir` where there is no run, CheckpointError `run-dir-damaged`.
+   */
+  static async join(dir: string): Promise<RunFolder> {
+    const run = await readRun(dir);
+    await addToLock(dir);
+    return new RunFolder(dir, run, await openJournal(dir), false);
   }
 
   /**
@@ -158,15 +185,29 @@ export class RunFolder {
   /** All lines, oldest first. Throws CheckpointError `run-dir-damaged` where one before the last is broken. */
   async readJournal(): Promise<readonly JournalEntry[]> {
     await this.#writing;
-    return decodeJournal(this.dir, (await readIfThere(join(this.dir, JOURNAL))) ?? '').entries;
+    const { lines } = decodeJournal(this.dir, (await readIfThere(join(this.dir, JOURNAL))) ?? '');
+    return lines.map(({ kind, pair, data }) => ({ kind, pair, data }));
   }
 
   /** Closes the journal and gives the lock back. */
   async close(): Promise<void> {
     await this.#writing;
     await this.#journal.close();
-    await unlock(this.dir);
+    if (this.#locked) await unlock(this.dir);
   }
+}
+
+/**
+ * What a run is, and its journal with the times, for the report: at once, and without the lock.
+ *
+ * @returns null where there is no run in the folder
+ * @throws CheckpointError `run-dir-damaged`, errors of the file system
+ */
+export function readRunFolder(dir: string): { run: RunFile; journal: readonly JournalLine[] } | null {
+  if (!existsSync(join(dir, RUN_FILE))) return null;
+  const run = parseRun(dir, readFileSync(join(dir, RUN_FILE), 'utf8'));
+  const journal = existsSync(join(dir, JOURNAL)) ? readFileSync(join(dir, JOURNAL), 'utf8') : '';
+  return { run, journal: decodeJournal(dir, journal).lines };
 }
 
 function withoutSecrets({ host, port, username, tls }: Endpoint): StoredEndpoint {
@@ -179,33 +220,42 @@ function encodeLine(entry: JournalEntry): string {
   return `{"sum":"${checksum(json)}",${json.slice(1)}\n`;
 }
 
-/** The entry of a line without its newline; null where the line is torn or damaged. */
-function decodeLine(line: string): JournalEntry | null {
+/** Null where the line, which is without its newline, is torn or damaged. */
+function decodeLine(line: string): JournalLine | null {
   const parts = /^\{"sum":"([0-9a-f]{8})",(.*)$/s.exec(line);
   if (parts === null || checksum(`{${parts[2]}`) !== parts[1]) return null;
-  const { kind, pair, data } = JSON.parse(line) as JournalEntry;
-  return { kind, pair, data };
+  const { kind, pair, data, at } = JSON.parse(line) as JournalLine;
+  return { kind, pair, data, at };
 }
 
 /** The whole lines, and where in the text the last one ends. Only the last line may be torn. */
-function decodeJournal(dir: string, text: string): { entries: JournalEntry[]; end: number } {
-  const entries: JournalEntry[] = [];
+function decodeJournal(dir: string, text: string): { lines: JournalLine[]; end: number } {
+  const lines: JournalLine[] = [];
   let end = 0;
   while (end < text.length) {
     const newline = text.indexOf('\n', end);
-    const entry = newline === -1 ? null : decodeLine(text.slice(end, newline));
-    if (entry === null) {
+    const line = newline === -1 ? null : decodeLine(text.slice(end, newline));
+    if (line === null) {
       if (newline !== -1 && newline !== text.length - 1) throw damaged(dir, JOURNAL);
       break;
     }
-    entries.push(entry);
+    lines.push(line);
     end = newline + 1;
   }
-  return { entries, end };
+  return { lines, end };
 }
 
 function checksum(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, CHECKSUM_LENGTH);
+}
+
+async function readRun(dir: string): Promise<RunFile> {
+  const text = await readIfThere(join(dir, RUN_FILE));
+  if (text !== null) return parseRun(dir, text);
+  throw new UsageError(`there is no run in ${printable(dir)}`, {
+    code: 'run-dir',
+    hint: 'give the folder that the run printed when it began',
+  });
 }
 
 function parseRun(dir: string, text: string): RunFile {
@@ -230,7 +280,10 @@ function isPair(pair: unknown): boolean {
     isObject(pair) &&
     typeof pair['name'] === 'string' &&
     isStoredEndpoint(pair['source']) &&
-    isStoredEndpoint(pair['target'])
+    isStoredEndpoint(pair['target']) &&
+    (pair['wave'] === undefined || typeof pair['wave'] === 'string') &&
+    (pair['options'] === undefined || isObject(pair['options'])) &&
+    (pair['auth'] === undefined || isObject(pair['auth']))
   );
 }
 
@@ -302,10 +355,12 @@ async function lock(dir: string): Promise<void> {
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw folderError(dir, error);
     }
-    const text = await lockText(path);
-    const [pid = '', host = ''] = text.split(' ');
-    const left = text === '' || (host === hostname() && !isAlive(Number(pid)));
+    const [owner = '', ...workers] = (await lockText(path)).split('\n');
+    const [pid = '', host = ''] = owner.split(' ');
+    const left = owner === '' || (host === hostname() && !isAlive(Number(pid)));
     const dead = left && !lockedHere.has(dir);
+    // they end by themselves when their session does
+    if (dead && host === hostname()) await untilGone(dir, workers.map(Number));
     if (!dead || attempt === 2) {
       throw new CheckpointError(
         `process ${printable(pid)} on ${printable(host)} works in ${printable(dir)}`,
@@ -316,6 +371,32 @@ async function lock(dir: string): Promise<void> {
       );
     }
     await rm(path, { force: true });
+  }
+}
+
+/** A worker's number, into a lock that is there: a session that has gone meanwhile has taken it away. */
+async function addToLock(dir: string): Promise<void> {
+  try {
+    const file = await open(join(dir, LOCK), constants.O_WRONLY | constants.O_APPEND);
+    await file.write(`${process.pid}\n`);
+    await file.close();
+  } catch (error) {
+    throw folderError(dir, error);
+  }
+}
+
+/** Throws CheckpointError `run-dir-locked` where a worker of a session that has died goes on living. */
+async function untilGone(dir: string, workers: readonly number[]): Promise<void> {
+  for (let look = 1; ; look++) {
+    const living = workers.find(isAlive);
+    if (living === undefined) return;
+    if (look === WORKER_LOOKS) {
+      throw new CheckpointError(`worker process ${living} of a session that has died still runs`, {
+        code: 'run-dir-locked',
+        hint: `end it: kill -9 ${living}; if that is another program: rm ${printable(join(dir, LOCK))}`,
+      });
+    }
+    await delay(WORKER_PAUSE_MS);
   }
 }
 
@@ -382,7 +463,11 @@ function codeOf(error: unknown): string {
   return printable((error as NodeJS.ErrnoException | null)?.code ?? 'unknown');
 }
 
-/** The name of a pair as part of a file's name. */
+/**
+ * The name of a pair as part of a file's name. Two pairs never share one: a name that is not plain gets a checksum,
+ * and so do capitals, which some file systems take for small letters.
+ */
 export function safeFileName(name: string): string {
-  return name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 100);
+  if (/^[a-z0-9_-][a-z0-9._-]{0,99}$/.test(name)) return name;
+  return `${name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 100)}-${checksum(name)}`;
 }

@@ -3,7 +3,8 @@
  * of ten bytes. A writer copies type and value straight into its output, one piece or many, and runs a Crc64 over
  * what it copied; what is here gives the length to announce beforehand, the version to stamp, and the footer.
  */
-import type { Crc64 } from './crc64.ts';
+import { Crc64 } from './crc64.ts';
+import { type Form, familyOf, typeOf } from './forms.ts';
 import type { RdbFamily } from './opcodes.ts';
 
 /** u16 RDB version, u64 CRC-64. */
@@ -65,4 +66,15 @@ export function writeFooter(crc: Crc64, out: Uint8Array, at: number, version: nu
   crc.update(out, at, at + 2);
   crc.writeTo(out, at + 2);
   return at + FOOTER_BYTES;
+}
+
+/** A whole payload of a value that is at hand; its type must have a stamp. */
+export function payloadOf(form: Form, value: Buffer): Buffer {
+  const payload = Buffer.alloc(payloadLength(value.length));
+  payload[0] = typeOf(form);
+  const end = 1 + value.copy(payload, 1);
+  const crc = new Crc64();
+  crc.update(payload, 0, end);
+  writeFooter(crc, payload, end, stampOf(typeOf(form), familyOf(form)) ?? 0);
+  return payload;
 }

@@ -3,6 +3,7 @@
  * (design.md fixes some of them) behind `ts`.
  */
 import type { Writable } from 'node:stream';
+import type { MigrationEvent } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
 import { textLines } from './lines.ts';
 import { safeWriter } from './output.ts';
@@ -21,9 +22,7 @@ export function jsonRenderer(out: Writable, people: Writable = process.stderr): 
     event(event) {
       // a reader that does not keep up loses samples, never a state change
       if (event.event === 'progress' && out.writableNeedDrain) return;
-      // JSON.stringify writes NaN and Infinity as null
-      const json = JSON.stringify({ ts: new Date().toISOString(), ...event });
-      write(`${json.replace(ACTS_ON_TERMINALS, escapeUnit)}\n`);
+      write(eventLine(event));
     },
     frame() {},
     say,
@@ -33,6 +32,16 @@ export function jsonRenderer(out: Writable, people: Writable = process.stderr): 
     },
     close() {},
   };
+}
+
+/** One line of NDJSON, with its newline and the time. */
+export function eventLine(event: MigrationEvent): string {
+  return `${harmlessJson({ ts: new Date().toISOString(), ...event })}\n`;
+}
+
+/** JSON without indentation that is harmless on a terminal, too. NaN and Infinity become null. */
+export function harmlessJson(value: object): string {
+  return JSON.stringify(value).replace(ACTS_ON_TERMINALS, escapeUnit);
 }
 
 function escapeUnit(char: string): string {

@@ -35,6 +35,8 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
       return [`${printable(event.pair)}: ${event.from} -> ${paint(phaseStyle(event.to), event.to)}${reason}`];
     }
     case 'progress':
+    // who pressed the key knows
+    case 'action':
       return [];
     case 'check': {
       if (event.status === 'ok') return [];
@@ -55,10 +57,19 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
     case 'verify': {
       const bad = event.different + event.missing + event.extra > 0;
       const counts = `${formatCount(event.different)} different, ${formatCount(event.missing)} missing, ${formatCount(event.extra)} extra`;
+      const unsettled = event.unsettled ?? 0;
+      const more = [
+        ...(unsettled > 0
+          ? [paint('yellow', `${formatCount(unsettled)} written to all the time, and not judged`)]
+          : []),
+        ...((event.repaired ?? 0) > 0 ? [`${formatCount(event.repaired ?? 0)} repaired`] : []),
+      ];
       return [
-        `${printable(event.pair)}: compared ${formatCount(event.compared)} keys: ${paint(bad ? 'red' : 'green', counts)}`,
+        `${printable(event.pair)}: compared ${formatCount(event.compared)} keys: ${[paint(bad ? 'red' : 'green', counts), ...more].join(', ')}`,
       ];
     }
+    case 'verify-progress':
+      return [];
     case 'step': {
       const detail = event.detail === undefined ? '' : `: ${printable(event.detail)}`;
       return [
@@ -153,4 +164,21 @@ function progressParts(pair: PairSnapshot): string[] {
     default:
       return [];
   }
+}
+
+/** `cart: compared 200,000 of 1,000,000 keys, 3 to be looked at again`: how far a comparison is. */
+export function verifyLine({
+  pair,
+  compared,
+  total,
+  suspects,
+  round,
+}: Extract<MigrationEvent, { event: 'verify-progress' }>): string {
+  const again =
+    round > 0
+      ? `, looking again at ${formatCount(suspects)} (round ${round})`
+      : suspects > 0
+        ? `, ${formatCount(suspects)} to be looked at again`
+        : '';
+  return `${printable(pair)}: compared ${formatCount(compared)} of ${formatCount(total)} keys${again}`;
 }

@@ -8,7 +8,7 @@ import stringWidth from 'string-width';
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
-import { eventLines, textLines } from './lines.ts';
+import { eventLines, textLines, verifyLine } from './lines.ts';
 import { safeWriter } from './output.ts';
 import { ansiPaint, noPaint, type Paint } from './paint.ts';
 import { tableLines, wrapWords } from './table.ts';
@@ -66,6 +66,7 @@ class LiveView implements LiveRenderer {
   }
 
   event(event: MigrationEvent): void {
+    if (event.event === 'verify-progress' && this.#spinner !== null) this.#spinner.text = verifyLine(event);
     if (event.event === 'summary') this.#finish();
     this.#print(eventLines(event, this.#paint));
   }

@@ -15,9 +15,11 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
   { key: 'e', command: 'enable-writes', label: 'enable writes' },
   { key: 'm', command: 'promote', label: 'make masters' },
   { key: 'c', command: 'cut-over', label: 'cut over' },
+  { key: 'w', command: 'cut-over-wave', label: 'cut over the wave' },
   { key: 'l', command: 'clients', label: 'clients' },
   { key: 'k', command: 'kill', label: 'kill clients' },
   { key: 'b', command: 'roll-back', label: 'roll back' },
+  { key: 'u', command: 'roll-back-wave', label: 'roll back the wave' },
   { key: 'f', command: 'finish', label: 'finish' },
   { key: 'q', command: 'quit', label: 'quit' },
   { key: '?', command: 'help', label: 'help' },
@@ -54,6 +56,7 @@ export function keysFooter(allowed: readonly OperatorCommand[]): string {
 /** Somebody who never answers: for runs without a terminal. */
 export function headlessOperator(): Operator {
   return {
+    selected: () => null,
     next: () => new Promise(() => {}),
     confirmByTyping: async () => false,
     close() {},
@@ -96,6 +99,10 @@ class TerminalOperator implements Operator {
       reapply: () => this.#setRaw(true),
     });
     this.#readKeys();
+  }
+
+  selected(): string | null {
+    return null;
   }
 
   /** The latest call counts: an earlier one that is still pending stays pending. */

@@ -1,9 +1,8 @@
 /** Off a terminal: one line per state change, no colour, nothing redrawn; progress now and then. */
 import type { Writable } from 'node:stream';
 import type { WriteStream } from 'node:tty';
-import type { PairSnapshot } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
-import { eventLines, progressLine, textLines } from './lines.ts';
+import { eventLines, progressLine, textLines, verifyLine } from './lines.ts';
 import { safeWriter } from './output.ts';
 import { noPaint } from './paint.ts';
 
@@ -17,22 +16,22 @@ export function plainRenderer(out: Writable, now: () => number = Date.now): Rend
   const say = (text: string): void => {
     for (const line of textLines(text)) write(`${line}\n`);
   };
-  const progress = (pair: PairSnapshot): void => {
-    const last = lastProgress.get(pair.pair);
+  const progress = (pair: string, line: string | null): void => {
+    const last = lastProgress.get(pair);
     if (last !== undefined && now() - last.atMs < PROGRESS_EVERY_MS) return;
-    const line = progressLine(pair);
     if (line === null || line === last?.line) return;
-    lastProgress.set(pair.pair, { atMs: now(), line });
+    lastProgress.set(pair, { atMs: now(), line });
     write(`${line}\n`);
   };
 
   return {
     event(event) {
-      if (event.event === 'progress') progress(event);
+      if (event.event === 'progress') progress(event.pair, progressLine(event));
+      else if (event.event === 'verify-progress') progress(event.pair, verifyLine(event));
       else for (const line of eventLines(event, noPaint)) write(`${line}\n`);
     },
     frame(pairs) {
-      for (const pair of pairs) progress(pair);
+      for (const pair of pairs) progress(pair.pair, progressLine(pair));
     },
     say,
     step(text) {

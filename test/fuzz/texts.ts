@@ -7,7 +7,8 @@ import { parseUri } from '../../src/cli/uri.ts';
 import { ServerInfo } from '../../src/client/server-info.ts';
 import { CheckpointError, UsageError } from '../../src/core/errors.ts';
 import type { RunOptions } from '../../src/core/options.ts';
-import { HostListError, parseHostList } from '../../src/fleet/host-list.ts';
+import { parseHostList } from '../../src/fleet/host-list.ts';
+import { meetings } from '../../src/fleet/pair-entries.ts';
 import { type JournalEntry, RunFolder } from '../../src/migrate/run-folder.ts';
 import {
   judgePsync,
@@ -263,21 +264,31 @@ const HOST_LIST = [
   'redis://old1:6379 redis://new1:6379 first',
   'redis://user:S3cret@old2 rediss://new2:7000 # comment',
   '',
-  '[::1]:1 [::1]:2 third',
+  '[::1]:1 [::1]:2 third wave-2',
 ].join('\n');
+
+const HOSTS_CSV =
+  'name,source,target,wave,auth,feed\n"a ""b""",redis://user:S3cret@old,new,1,env:A,write\nb;old2,new2,,,\n';
+const HOSTS_YAML =
+  '- {source: old, target: new, auth: "file:/a"}\n- source: redis://user:S3cret@old2\n  target: &n new2\n  wave: one\n- *n\n';
+const HOSTS_NDJSON =
+  '{"source":"old","target":"new","wave":1,"flush_target":true}\n{"source":"redis://user:S3cret@h","target":null}\n';
 
 export const HOSTS: Subject = {
   name: 'host-list',
-  seeds: [ascii(HOST_LIST)],
+  seeds: [HOST_LIST, HOSTS_CSV, HOSTS_YAML, HOSTS_NDJSON].map(ascii),
   tokens: TOKENS,
   cases: 3000,
   check: (input) => {
-    classedError(HostListError, () => {
-      for (const { name, source, target } of parseHostList(input.toString('utf8'), 'hosts.txt', parseUri)) {
-        assertShown(name);
+    for (const file of ['hosts', 'hosts.csv', 'hosts.yaml', 'hosts.ndjson']) {
+      const { entries, faults } = parseHostList(input.toString('utf8'), file, ['feed'], parseUri);
+      for (const fault of faults) assertShown(fault);
+      if (faults.length > 0 || meetings(entries).length > 0) continue;
+      for (const { name, source, target } of entries) {
+        if (name !== null) assertShown(name);
         assert.notEqual(`${source.host} ${source.port}`, `${target.host} ${target.port}`);
       }
-    });
+    }
   },
 };
 

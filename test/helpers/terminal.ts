@@ -44,7 +44,7 @@ export class Terminal {
   }
 
   type(text: string): void {
-    this.tmux('send-keys', '-l', text);
+    this.tmux('send-keys', '-l', '--', text);
   }
 
   /** What can be seen now. */

@@ -43,9 +43,9 @@ async function followed({ onSource, onTarget }: Scene): Promise<void> {
 }
 
 /** Runs `command` before the first cutover; `$pid` is that of a server. */
-function once(command: string): { readonly before: string; readonly onCutover: null } {
+function once(command: string): { readonly before: string } {
   const before = `cd "$REDIS_CUTOVER_RUN_DIR"; pid=$(cat pid); test -e once || { touch once; ${command}\n}`;
-  return { before, onCutover: null };
+  return { before };
 }
 
 function pidOf({ folder }: Scene, { process }: DemoServer): void {

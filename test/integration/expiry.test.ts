@@ -125,7 +125,7 @@ for (const { source, target, fields = false } of PAIRINGS) {
     it('renewed in sync, while the target hears nothing; and again behind a cutover that was undone', async (t) => {
       const scene = await inSync(
         t,
-        { hooks: { before: null, onCutover: 'exit 1' }, cutoverTimeoutMs: 5000 },
+        { hooks: { cutover: 'exit 1' }, cutoverTimeoutMs: 5000 },
         servers,
       );
       const { onSource, onTarget, migration } = scene;
@@ -245,8 +245,7 @@ describe('expiry times of a target that is opened', () => {
 
   it('expiries that mean for ever are what they were, however often others are held and set right', async (t) => {
     const hooks = {
-      before: null,
-      onCutover:
+      cutover:
         '[ -e "$REDIS_CUTOVER_RUN_DIR/vetoed" ] || { touch "$REDIS_CUTOVER_RUN_DIR/vetoed"; exit 1; }',
     };
     const scene = await inSync(t, { hooks, cutoverTimeoutMs: 10_000 }, { keys: 50 });

@@ -164,7 +164,6 @@ for (const { name, skip, servers } of kinds) {
         get before() {
           return before();
         },
-        onCutover: null,
       };
       const scene = await inSync(t, { hooks, cutoverTimeoutMs: 10_000 }, { ...servers, access });
       const error = await rejection(scene.migration.promote());

@@ -20,7 +20,6 @@ import { inSync, rejection, type Scene, steps, write } from './migration-scene.t
  */
 const WAITS_FOR_TEST = {
   before: 'cd "$REDIS_CUTOVER_RUN_DIR"; while [ -e stuck ]; do touch waits; sleep 0.01; done',
-  onCutover: null,
 };
 
 /** To be called before a cutover; what it returns, while it is under way. */

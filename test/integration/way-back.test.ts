@@ -93,8 +93,7 @@ for (const feed of ['attach', 'write'] as const) {
 
   test(`${feed}: a hook that vetoes undoes the cutover, and a later one succeeds`, async (t) => {
     const hooks = {
-      before: null,
-      onCutover: 'test -e "$REDIS_CUTOVER_RUN_DIR/go" || { echo not yet; exit 3; }',
+      cutover: 'test -e "$REDIS_CUTOVER_RUN_DIR/go" || { echo not yet; exit 3; }',
     };
     const scene = await inSync(t, { feed, cutover: 'never', cutoverTimeoutMs: 10_000, hooks });
     const { onSource, onTarget, migration, events, folder, acl } = scene;

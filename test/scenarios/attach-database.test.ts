@@ -47,7 +47,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
 
 for (const db of [1, 0]) {
   test(`a cutover that is undone behind the change of roles, the stream in database ${db}`, async (t) => {
-    const hooks = { before: null, onCutover: 'exit 1' };
+    const hooks = { cutover: 'exit 1' };
     const scene = await inSync(t, { feed: 'attach', hooks, cutoverTimeoutMs: 10_000 });
     const { source, target, migration } = scene;
     const write = await applicationIn(t, db, source.port);

@@ -24,7 +24,24 @@ const LAYERS: ReadonlyArray<readonly [folder: string, mayImport: readonly string
   ['fleet', ['migrate', 'core']],
   ['ui', ['core']],
   ['demo', ['client', 'resp', 'core']],
-  ['cli', ['demo', 'ui', 'fleet', 'migrate', 'target', 'source', 'spool', 'rdb', 'client', 'resp', 'core']],
+  ['report', ['ui', 'migrate', 'core']],
+  [
+    'cli',
+    [
+      'report',
+      'demo',
+      'ui',
+      'fleet',
+      'migrate',
+      'target',
+      'source',
+      'spool',
+      'rdb',
+      'client',
+      'resp',
+      'core',
+    ],
+  ],
 ];
 
 /** The only folder that may import each npm package: what the package does is wrapped there. */
@@ -34,6 +51,7 @@ const PACKAGE_HOMES: Readonly<Record<string, string>> = {
   ora: 'ui',
   'string-width': 'ui',
   commander: 'cli',
+  yaml: 'fleet',
 };
 
 /** What a source text imports: `from '…'`, `import '…'` and `import('…')`, of types too. */

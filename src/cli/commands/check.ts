@@ -3,14 +3,18 @@ import type { CheckStatus } from '../../core/events.ts';
 import type { Renderer } from '../../core/ports.ts';
 import { runCheck } from '../../fleet/session.ts';
 import { filtered } from '../../ui/filter.ts';
-import { resolvePairs, resolveRunOptions } from '../options.ts';
+import { resolveRunOptions } from '../options.ts';
+import { resolvePairs } from '../pairs.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
 export const checkCommand: Command = {
   name: 'check',
   help: 'preflight only: changes nothing',
-  examples: ['redis-cutover check --src redis://old-1:6379 --dst redis://new-1:6379'],
+  examples: [
+    'redis-cutover check --src redis://old-1:6379 --dst redis://new-1:6379',
+    'redis-cutover check --hosts fleet.csv --json > findings.ndjson',
+  ],
   async run(raw) {
     const around = surroundings(raw);
     const pairs = await resolvePairs(raw, around);

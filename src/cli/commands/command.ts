@@ -1,6 +1,6 @@
 /** What main.ts needs to know of a command; each file beside this one holds one. */
 import type { ExitCode } from '../../core/errors.ts';
-import type { CommandName, RawOptions } from '../options.ts';
+import type { CommandName, RawOptions, ValueKind } from '../options.ts';
 
 export interface Command {
   readonly name: CommandName;
@@ -9,6 +9,8 @@ export interface Command {
   readonly examples: readonly string[];
   /** Positional arguments as commander writes them; left out where there are none. */
   readonly args?: string;
+  /** What the first of them can be, for completion. */
+  readonly argValues?: ValueKind;
   /**
    * Does the work. It returns after its renderer has shown the `summary` event, or throws before that: then
    * main.ts shows the error and the summary.

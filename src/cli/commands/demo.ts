@@ -12,7 +12,7 @@ export const demoCommand: Command = {
   ],
   async run(raw) {
     const around = surroundings(raw);
-    const cutover = around.terminal && !raw.json ? 'ask' : 'auto';
+    const cutover = around.terminal && !raw.json && raw.input !== false ? 'ask' : 'auto';
     // the demo ends with its cutover and compares both servers: nobody is left to write to the new one
     const options = resolveRunOptions({ ...raw, feed: 'write', reverse: false, cutover }, around);
     const keys = resolveDemoKeys(raw);

@@ -3,7 +3,8 @@ import type { Renderer } from '../../core/ports.ts';
 import { printable } from '../../core/text.ts';
 import { runMigrate } from '../../fleet/session.ts';
 import { filtered } from '../../ui/filter.ts';
-import { resolvePairs, resolveRunOptions } from '../options.ts';
+import { resolveRunOptions } from '../options.ts';
+import { resolvePairs } from '../pairs.ts';
 import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
@@ -12,15 +13,18 @@ export const migrateCommand: Command = {
   help: 'move live servers: snapshot, live stream, cutover',
   examples: [
     'redis-cutover migrate --src redis://old-1:6379 --dst redis://new-1:6379',
-    'redis-cutover migrate --hosts fleet.txt --auth-file auth.txt --stop-at in-sync',
+    'redis-cutover migrate --hosts fleet.csv --auth-file auth.txt --stop-at in-sync',
     'redis-cutover migrate --src old-1 old-2 --dst new-1 new-2 --cutover auto --json',
   ],
   async run(raw) {
     const around = surroundings(raw);
     const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
-    return inSession(raw, options.cutover, (io) =>
-      runMigrate(pairs, options, { ...io, renderer: withRunFolder(io.renderer, options.runDir) }),
+    return inSession(
+      raw,
+      options.cutover,
+      (io) => runMigrate(pairs, options, { ...io, renderer: withRunFolder(io.renderer, options.runDir) }),
+      { command: 'migrate', dir: options.runDir, resumes: false, pairs: pairs.length },
     );
   },
 };

@@ -1,17 +1,21 @@
-/** `redis-cutover verify`: compares both sides of every pair. */
-import { notBuiltYet, resolvePairs } from '../options.ts';
-import { surroundings } from '../wiring.ts';
+/** `redis-cutover verify`: compares both sides of every pair; exit 5 where they differ. */
+import { runVerify } from '../../fleet/verify.ts';
+import { resolveVerifyOptions } from '../options.ts';
+import { resolvePairs } from '../pairs.ts';
+import { inSession, surroundings } from '../wiring.ts';
 import type { Command } from './command.ts';
 
 export const verifyCommand: Command = {
   name: 'verify',
-  help: 'compare both sides of every pair (not built yet)',
-  examples: ['redis-cutover verify --src redis://old-1:6379 --dst redis://new-1:6379'],
+  help: 'compare both sides of every pair: exit 0 equal, 5 different',
+  examples: [
+    'redis-cutover verify --src redis://old-1:6379 --dst redis://new-1:6379',
+    'redis-cutover verify --hosts fleet.txt --sample 10000 --json',
+    'redis-cutover verify --src old-1 --dst new-1 --mismatches keys.ndjson --repair',
+  ],
   async run(raw) {
-    await resolvePairs(raw, surroundings(raw));
-    throw notBuiltYet(
-      'verify',
-      'while nobody writes, compare redis-cli DEBUG DIGEST of both servers (same release), or DBSIZE',
-    );
+    const pairs = await resolvePairs(raw, surroundings(raw));
+    const options = resolveVerifyOptions(raw);
+    return inSession(raw, 'never', (io) => runVerify(pairs, options, raw.mismatches ?? null, io));
   },
 };

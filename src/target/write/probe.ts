@@ -5,9 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import { ReplyError } from '../../client/reply-error.ts';
 import type { Command, ServerSession } from '../../client/session.ts';
-import { Crc64 } from '../../rdb/crc64.ts';
-import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
-import { FORM, type Form, familyOf, typeOf } from '../../rdb/forms.ts';
+import { payloadOf } from '../../rdb/dump-payload.ts';
+import { FORM, type Form } from '../../rdb/forms.ts';
 import { TYPE } from '../../rdb/opcodes.ts';
 import { SAMPLES } from '../../rdb/samples.ts';
 import { EVERY_TARGET_TAKES } from './capabilities.ts';
@@ -58,14 +57,4 @@ export async function probeForms(
   // every server takes this one: where it was refused, RESTORE is
   if (!taken.includes(TYPE.list)) return null;
   return new Set([...EVERY_TARGET_TAKES, ...taken, ...[...UNTRIED].filter((form) => promised.has(form))]);
-}
-
-function payloadOf(form: Form, value: Buffer): Buffer {
-  const payload = Buffer.alloc(payloadLength(value.length));
-  payload[0] = typeOf(form);
-  const end = 1 + value.copy(payload, 1);
-  const crc = new Crc64();
-  crc.update(payload, 0, end);
-  writeFooter(crc, payload, end, stampOf(typeOf(form), familyOf(form)) ?? 0);
-  return payload;
 }

@@ -9,10 +9,11 @@ import {
   type RawOptions,
   renderOptionsTable,
   resolveFormerOptions,
-  resolvePairs,
   resolveRunOptions,
+  resolveVerifyOptions,
   type Surroundings,
 } from '../../../src/cli/options.ts';
+import { resolvePairs } from '../../../src/cli/pairs.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-options-'));
@@ -25,6 +26,7 @@ function around(changes: Partial<Surroundings> = {}): Surroundings {
     now: new Date(2026, 0, 9, 3, 4, 5),
     terminal: false,
     readStdin: async () => '',
+    askPassword: null,
     warn: () => assert.fail('no warning expected'),
     ...changes,
   };
@@ -44,12 +46,13 @@ test('defaults', () => {
     cutoverTimeoutMs: 10_000,
     sourceFence: true,
     reverse: true,
-    hooks: { before: null, onCutover: null },
+    hooks: {},
     listen: { host: null, port: 0, advertise: null },
     flushTarget: false,
     allowNonempty: false,
     allowLoss: false,
     assumeYes: false,
+    fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     forwardPublish: false,
@@ -58,6 +61,32 @@ test('defaults', () => {
     resumes: null,
     spoolLimitBytes: Number.POSITIVE_INFINITY,
   });
+});
+
+test('verify: a full comparison, or what is asked for', () => {
+  const standard = resolveVerifyOptions({});
+  assert.deepEqual(standard, {
+    mode: 'full',
+    sampleKeys: 10_000,
+    ttlToleranceMs: 1000,
+    rounds: 5,
+    lastRoundMs: 1600,
+    repair: 'none',
+    maxLatencyMs: 50,
+  });
+  assert.deepEqual(
+    resolveVerifyOptions({ sample: '50', ttlTolerance: '0', rounds: '0', maxLatencyMs: '5', repair: true }),
+    {
+      ...standard,
+      mode: 'sample',
+      sampleKeys: 50,
+      ttlToleranceMs: 0,
+      rounds: 0,
+      maxLatencyMs: 5,
+      repair: 'differing',
+    },
+  );
+  assert.equal(resolveVerifyOptions({ repairExtra: true }).repair, 'all');
 });
 
 test('cutover asks on a terminal only, and with --json only when told to', () => {
@@ -94,7 +123,7 @@ test('given values', () => {
   );
   assert.equal(options.feed, 'attach');
   assert.equal(options.reverse, false);
-  assert.deepEqual(options.hooks, { before: './ready.sh "$REDIS_CUTOVER_PAIR"', onCutover: 'dns.sh' });
+  assert.deepEqual(options.hooks, { before: './ready.sh "$REDIS_CUTOVER_PAIR"', cutover: 'dns.sh' });
   assert.deepEqual(options.listen, { host: '::1', port: 7000, advertise: 'here.example.com' });
   assert.equal(options.stopAtInSync, true);
   assert.equal(options.cutoverTimeoutMs, 2500);
@@ -159,7 +188,7 @@ test('resume: hooks, listen and the way back of the run, unless they are given a
   const resumed = (raw: RawOptions) => resolveFormerOptions(run, '/run', raw, around());
   assert.deepEqual(resumed({}), { ...former, runDir: '/run', resumes: 'f00' });
   const changed = resumed({ beforeCutover: 'ready.sh', listen: ':0', reverse: false });
-  assert.deepEqual(changed.hooks, { before: 'ready.sh', onCutover: 'dns.sh' });
+  assert.deepEqual(changed.hooks, { before: 'ready.sh', cutover: 'dns.sh' });
   assert.deepEqual(changed.listen, { host: null, port: 0, advertise: 'there' });
   assert.equal(changed.reverse, false);
   assert.equal(resumed({ advertise: 'elsewhere' }).listen.advertise, 'elsewhere');

@@ -74,12 +74,13 @@ function client(addr: string, writing = false): ClientInfo {
   return { addr, name: '', user: 'app', lastCommand: writing ? 'set' : 'get', idleSeconds: 0, writing };
 }
 
-type Options = Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs'>;
+type Options = Pick<RunOptions, 'sourceFence' | 'reverse' | 'hooks' | 'cutoverTimeoutMs' | 'fleet'>;
 const OPTIONS: Options = {
   sourceFence: true,
   reverse: true,
-  hooks: { before: null, onCutover: null },
+  hooks: {},
   cutoverTimeoutMs: 10_000,
+  fleet: { parallelCopies: 4, workers: null, maxFailures: null, canaryMs: null },
 };
 
 /** The keys of somebody who types `answers`, one for each question; a question too many is answered with nothing. */
@@ -94,6 +95,7 @@ function steer(pairs: readonly FakePair[], answers: string[] = [], options: Part
     { ...OPTIONS, ...options },
     {
       operator: {
+        selected: () => null,
         next: () => new Promise(() => {}),
         confirmByTyping: async (question, expected) => {
           questions.push(question);
@@ -212,7 +214,7 @@ test('the question says what is asked for: hooks, no fence, no way back, a targe
     await keys.obey('promote');
     return questions[0] ?? '';
   };
-  const hooks = { before: 'a', onCutover: 'b' };
+  const hooks = { before: 'a', cutover: 'b' };
   assert.match(
     await asked('in-sync', { hooks }),
     /hook before -> stop writes .* open the target -> hook -> promote\./,

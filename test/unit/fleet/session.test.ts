@@ -11,7 +11,7 @@ import { resolveRunOptions } from '../../../src/cli/options.ts';
 import type { PairSpec } from '../../../src/core/endpoint.ts';
 import { type CutoverError, TargetError } from '../../../src/core/errors.ts';
 import type { MigrationEvent } from '../../../src/core/events.ts';
-import type { Phase } from '../../../src/core/phase.ts';
+import { isOver, type Phase } from '../../../src/core/phase.ts';
 import type { OperatorCommand } from '../../../src/core/ports.ts';
 import { runMigrate } from '../../../src/fleet/session.ts';
 import { Migration } from '../../../src/migrate/migration.ts';
@@ -66,6 +66,9 @@ class Steered {
   async finish(): Promise<void> {
     this.now = { phase: 'promoted', wayBackOpen: false, error: null };
   }
+  get settled(): boolean {
+    return isOver(this.phase);
+  }
   async stop(): Promise<void> {
     if (this.phase === 'in-sync') this.now = { phase: 'stopped', wayBackOpen: false, error: null };
   }
@@ -116,12 +119,13 @@ async function session(
     now: new Date(),
     terminal: true,
     readStdin: async () => '',
+    askPassword: null,
     warn: () => {},
   };
   const abort = new AbortController();
   const allowed: string[] = [];
   const events: MigrationEvent[] = [];
-  const exitCode = await runMigrate(names.map(pairOf), resolveRunOptions({ cutover }, around), {
+  const exitCode = await runMigrate(names.map(pairOf), resolveRunOptions({ cutover, workers: '0' }, around), {
     renderer: {
       event: (event) => events.push(event),
       frame() {},
@@ -130,6 +134,7 @@ async function session(
       close() {},
     },
     operator: {
+      selected: () => null,
       next: (now) => {
         const key = keys.shift();
         assert.ok(key !== undefined, 'the session goes on without a key');

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Secret } from '../../../src/core/endpoint.ts';
 import type { RunOptions } from '../../../src/core/options.ts';
-import { RunFolder } from '../../../src/migrate/run-folder.ts';
+import { RunFolder, safeFileName } from '../../../src/migrate/run-folder.ts';
 
 const CANARY = 'S3cretCanary';
 let parent: string;
@@ -29,12 +29,13 @@ const options = (): RunOptions => ({
   cutoverTimeoutMs: 10_000,
   sourceFence: true,
   reverse: true,
-  hooks: { before: null, onCutover: null },
+  hooks: {},
   listen: { host: null, port: 0, advertise: null },
   flushTarget: false,
   allowNonempty: false,
   allowLoss: false,
   assumeYes: false,
+  fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,
   runDir: dir,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
@@ -96,6 +97,17 @@ describe('RunFolder', () => {
       tls: { sni: 'n', insecure: false },
     });
     assert.equal(run.options.spoolLimitBytes, null);
+  });
+
+  it('keeps what the host list says of a pair: resume needs it', async () => {
+    const more = { wave: 'canary', options: { reverse: false }, auth: { source: 'env:CART' } };
+    const pair = { name: 'p', source: endpoint, target: endpoint, ...more };
+    await (await RunFolder.create(dir, 'r1', [pair], options())).close();
+    const { run } = await reopen();
+    assert.deepEqual(
+      run.pairs.map(({ wave, options, auth }) => ({ wave, options, auth })),
+      [more],
+    );
   });
 
   it('gives back what was written, also after a line was torn', async () => {
@@ -177,6 +189,9 @@ describe('RunFolder', () => {
       { ...good, pairs: [null] },
       { ...good, pairs: [{ ...pair, name: 1 }] },
       { ...good, pairs: [{ ...pair, target: null }] },
+      { ...good, pairs: [{ ...pair, wave: 1 }] },
+      { ...good, pairs: [{ ...pair, options: [] }] },
+      { ...good, pairs: [{ ...pair, auth: 'env:CART' }] },
       endpointWith({ host: undefined }),
       endpointWith({ port: '1' }),
       endpointWith({ port: 1.5 }),
@@ -189,5 +204,29 @@ describe('RunFolder', () => {
     }
     dir = join(dir, 'run.json', 'below-a-file');
     await assert.rejects(create(), { code: 'run-dir', exitCode: 2 });
+  });
+});
+
+describe('safeFileName', () => {
+  it('gives each name of a pair a file of its own, also where capitals do not count, and inside its folder', () => {
+    const long = 'n'.repeat(250);
+    const names = [
+      'cart',
+      'Cart',
+      'a/b',
+      'a_b',
+      'a:b',
+      '日本',
+      '中国',
+      '.',
+      '..',
+      '',
+      `${long}1`,
+      `${long}2`,
+    ];
+    const files = names.map(safeFileName);
+    assert.equal(new Set(files.map((file) => file.toLowerCase())).size, names.length, files.join(' '));
+    for (const file of files) assert.match(file, /^(?!\.{1,2}$)[A-Za-z0-9._-]{1,120}$/);
+    assert.equal(safeFileName('cart'), 'cart');
   });
 });

@@ -56,6 +56,32 @@ test('one line per state change, hints below errors, no escape reaches the log',
   ]);
 });
 
+test('verify: how far it is, and all that it found', () => {
+  const out = new Recorder();
+  let now = 0;
+  const renderer = plainRenderer(out, () => now);
+  const progress = {
+    event: 'verify-progress',
+    pair: 'a\x1b',
+    compared: 2000,
+    total: 9000,
+    suspects: 3,
+  } as const;
+  renderer.event({ ...progress, round: 0 });
+  now += 10_000;
+  renderer.event({ ...progress, suspects: 0, round: 0 });
+  now += 10_000;
+  renderer.event({ ...progress, round: 2 });
+  const result = { pair: 'a', compared: 9000, different: 0, missing: 0, extra: 1 };
+  renderer.event({ event: 'verify', ...result, unsettled: 2, repaired: 1 });
+  assert.deepEqual(out.lines(), [
+    'a\\x1b: compared 2,000 of 9,000 keys, 3 to be looked at again',
+    'a\\x1b: compared 2,000 of 9,000 keys',
+    'a\\x1b: compared 2,000 of 9,000 keys, looking again at 3 (round 2)',
+    'a: compared 9,000 keys: 0 different, 0 missing, 1 extra, 2 written to all the time, and not judged, 1 repaired',
+  ]);
+});
+
 test('progress: one line per pair per 10 s, from events and frames alike, and none where nothing changed', () => {
   const out = new Recorder();
   let nowMs = 0;

@@ -1,0 +1,85 @@
+/**
+ * Which pairs take their full copy now: so many at a time as `--parallel` says, and one for each source's host, since a
+ * copy forks the source and its memory is shared with what runs beside it. Pairs behind their copy do not count.
+ */
+import type { Phase } from '../core/phase.ts';
+
+export interface QueuedPair {
+  readonly phase: Phase;
+  readonly pair: { readonly name: string; readonly source: { readonly host: string } };
+}
+
+/** The pairs of `waiting`, in their order, that may begin beside those that are copying. Pure. */
+export function nextCopies<Pair extends QueuedPair>(
+  waiting: readonly Pair[],
+  copying: readonly QueuedPair[],
+  parallel: number,
+): Pair[] {
+  const hosts = new Set(copying.map(({ pair }) => pair.source.host));
+  const next: Pair[] = [];
+  for (const pair of waiting) {
+    if (copying.length + next.length >= parallel) break;
+    const { host } = pair.pair.source;
+    if (hosts.has(host)) continue;
+    hosts.add(host);
+    next.push(pair);
+  }
+  return next;
+}
+
+export class CopyQueue<Pair extends QueuedPair> {
+  readonly #parallel: number;
+  readonly #begin: (pair: Pair) => Promise<void>;
+  readonly #waiting: Pair[] = [];
+  /** From the beginning until the copy is on the target, or the pair has failed. */
+  readonly #copying = new Set<Pair>();
+  /** Of these, those whose beginning has not returned. */
+  readonly #beginning = new Set<Pair>();
+  #closed = false;
+
+  /** @param begin takes hold of the target and begins to follow the source; must not throw */
+  constructor(parallel: number, begin: (pair: Pair) => Promise<void>) {
+    this.#parallel = parallel;
+    this.#begin = begin;
+  }
+
+  add(pairs: readonly Pair[]): void {
+    for (const pair of pairs) {
+      // a pair that begins anew
+      this.#copying.delete(pair);
+      if (!this.#waiting.includes(pair)) this.#waiting.push(pair);
+    }
+    this.look();
+  }
+
+  isWaiting(pair: Pair): boolean {
+    return this.#waiting.includes(pair);
+  }
+
+  /** To be called where a phase has changed. */
+  look(): void {
+    if (this.#closed) return;
+    for (const pair of this.#copying) {
+      const copies = pair.phase === 'checking' || pair.phase === 'snapshot';
+      if (!copies && !this.#beginning.has(pair)) this.#copying.delete(pair);
+    }
+    for (let at = this.#waiting.length - 1; at >= 0; at--) {
+      // it failed, or was stopped, while it waited
+      if (this.#waiting[at]?.phase !== 'checking') this.#waiting.splice(at, 1);
+    }
+    for (const pair of nextCopies(this.#waiting, [...this.#copying], this.#parallel)) {
+      this.#waiting.splice(this.#waiting.indexOf(pair), 1);
+      this.#copying.add(pair);
+      this.#beginning.add(pair);
+      void this.#begin(pair).then(() => {
+        this.#beginning.delete(pair);
+        this.look();
+      });
+    }
+  }
+
+  /** Begins nothing any more. */
+  close(): void {
+    this.#closed = true;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * Compares some keys of one database on two servers: first type, size and expiry of all of them, then small values in a
+ * few large requests, then, a few at a time, what is large (pieces.ts) and streams (streams.ts). Both sides are
+ * read at the same time.
+ */
+import { randomUUID } from 'node:crypto';
+import { ReplyError } from '../../client/reply-error.ts';
+import type { Replies } from '../../resp/reply-batch.ts';
+import { differsInFieldExpiry } from './field-expiry.ts';
+import { keyCommand, writeKeyCommand } from './key-command.ts';
+import { compareInPieces } from './pieces.ts';
+import { digestOf, Heads, isSameExpiry, type Side, type Sides } from './side.ts';
+import { compareStreams } from './streams.ts';
+import { isSameValue, readCommand } from './values.ts';
+
+export type DifferenceKind = 'missing' | 'extra' | 'type' | 'value' | 'expiry' | 'field-expiry';
+
+/** What was found about one key in one look. */
+export interface Difference {
+  readonly key: Buffer;
+  readonly kind: DifferenceKind;
+  /** On the source; on the target where the source has none. */
+  readonly type: string;
+  /** The same in another look where neither side has changed since. Holds no value. */
+  readonly state: string;
+  /** Expiries of both sides, Unix ms, -1: none. Where they are told as what is left, they are true to a few ms. */
+  readonly expiries: readonly [number, number];
+}
+
+export interface Look {
+  /** Keys that both sides have. */
+  readonly compared: number;
+  readonly different: readonly Difference[];
+}
+
+/** Larger values are read in pieces. */
+const SMALL_BYTES = 32 * 1024;
+/** Values are read in requests of about so many bytes. */
+const REQUEST_BYTES = 1 << 20;
+/** Values looked at in pieces at a time. */
+const AT_ONCE = 8;
+
+/** Throws ReplyError where a server refuses a question, SourceError or TargetError where a connection breaks. */
+export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promise<Look> {
+  const { source, target } = sides;
+  const [here, there] = await Promise.all([Heads.read(source, keys), Heads.read(target, keys)]);
+  const found: Difference[] = [];
+  const small: number[] = [];
+  const large: number[] = [];
+  let compared = 0;
+
+  const differ = (at: number, kind: DifferenceKind, state: string): void => {
+    const type = here.type(at) === 'none' ? there.type(at) : here.type(at);
+    found.push({
+      key: keys[at]!,
+      kind,
+      type,
+      state: `${here.type(at)} ${there.type(at)} ${state}`,
+      expiries: [here.expiresAt(at), there.expiresAt(at)],
+    });
+  };
+
+  const alone: { readonly at: number; readonly side: Side; readonly kind: 'missing' | 'extra' }[] = [];
+  for (let at = 0; at < keys.length; at++) {
+    const [type, other] = [here.type(at), there.type(at)];
+    if (type === 'none' || other === 'none') {
+      // both: it has expired, or was deleted, since it was found
+      if (other !== 'none') alone.push({ at, side: target, kind: 'extra' });
+      else if (type !== 'none') alone.push({ at, side: source, kind: 'missing' });
+      continue;
+    }
+    compared++;
+    if (type !== other) differ(at, 'type', '');
+    else if (isSmall(here, there, at)) small.push(at);
+    else large.push(at);
+  }
+
+  const equal: number[] = [];
+  for (const request of requests(small, here)) {
+    const [left, right] = await readBoth(sides, request, keys, here);
+    for (const [index, at] of request.entries()) {
+      const type = here.type(at);
+      if (left.error(index) === null && left.isSame(index, right)) {
+        equal.push(at);
+        continue;
+      }
+      const state = await whileItStays(() => {
+        source.connection.check(left, index, readCommand(type).name);
+        target.connection.check(right, index, readCommand(type).name);
+        if (isSameValue(type, left.value(index), right.value(index))) return null;
+        return digestOf(left.raw(index), right.raw(index));
+      });
+      if (state === null) equal.push(at);
+      else differ(at, 'value', state);
+    }
+  }
+  await eachOf(large, async (at) => {
+    const type = here.type(at);
+    const state = await whileItStays(() =>
+      type === 'stream'
+        ? compareStreams(sides, keys[at]!, here.size(at))
+        : compareInPieces(sides, keys[at]!, type, here.size(at)),
+    );
+    if (state === null) equal.push(at);
+    else differ(at, 'value', state);
+  });
+
+  const withFields: number[] = [];
+  for (const at of equal) {
+    if (!isSameExpiry(here.expiresAt(at), there.expiresAt(at), sides.ttlToleranceMs))
+      differ(at, 'expiry', '');
+    else if (sides.fieldsExpire && here.type(at) === 'hash') withFields.push(at);
+  }
+  await eachOf(withFields, async (at) => {
+    const state = await whileItStays(() => differsInFieldExpiry(sides, keys[at]!));
+    if (state !== null) differ(at, 'field-expiry', state);
+  });
+  await eachOf(alone, async ({ at, side, kind }) => {
+    const heads = side === source ? here : there;
+    const state = await whileItStays(() => stateAlone(side, keys[at]!, heads.type(at), heads.size(at)));
+    differ(at, kind, state ?? '');
+  });
+  return { compared, different: found };
+}
+
+/** Streams are always read in pieces: they have more to tell than their entries. */
+function isSmall(here: Heads, there: Heads, at: number): boolean {
+  if (here.type(at) === 'stream') return false;
+  const [size, other] = [here.size(at), there.size(at)];
+  return size !== null && other !== null && size <= SMALL_BYTES && other <= SMALL_BYTES;
+}
+
+/** Small keys in groups of about REQUEST_BYTES. */
+function* requests(small: readonly number[], heads: Heads): Generator<readonly number[]> {
+  let bytes = 0;
+  let from = 0;
+  for (const [index, at] of small.entries()) {
+    bytes += heads.size(at) ?? 0;
+    if (bytes < REQUEST_BYTES && index < small.length - 1) continue;
+    yield small.slice(from, index + 1);
+    from = index + 1;
+    bytes = 0;
+  }
+}
+
+function readBoth(
+  { source, target }: Sides,
+  request: readonly number[],
+  keys: readonly Buffer[],
+  heads: Heads,
+): Promise<readonly [Replies, Replies]> {
+  const read = ({ connection }: Side): Promise<Replies> =>
+    connection.ask(request.length, (out) => {
+      for (const at of request) writeKeyCommand(out, readCommand(heads.type(at)), keys[at]!);
+    });
+  return Promise.all([read(source), read(target)]);
+}
+
+const STREAM_END = keyCommand('XREVRANGE', '+', '-', 'COUNT', '1');
+
+/** Something that changes with a key that only one side has: its value where it is small, else its size. */
+async function stateAlone(side: Side, key: Buffer, type: string, size: number | null): Promise<string> {
+  if (size === null || size > SMALL_BYTES) return String(size);
+  const command = type === 'stream' ? STREAM_END : readCommand(type);
+  const replies = await side.connection.ask(1, (out) => writeKeyCommand(out, command, key));
+  side.connection.check(replies, 0, command.name);
+  return digestOf(replies.raw(0));
+}
+
+/**
+ * `work` on a key that may be deleted meanwhile, or become one of another type: the state is then one that no other look
+ * gives.
+ */
+async function whileItStays(work: () => string | null | Promise<string | null>): Promise<string | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ReplyError)) throw error;
+    // a stream that is gone is ERR to XINFO, and nothing else that we ask of one is
+    const gone = error.command.startsWith('X') && (error.prefix === 'ERR' || error.prefix === 'NOGROUP');
+    if (!gone && error.prefix !== 'WRONGTYPE') throw error;
+    return randomUUID();
+  }
+}
+
+/** Does `work` for all of them, AT_ONCE at a time. */
+async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const lane = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, lane));
+}

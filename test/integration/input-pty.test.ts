@@ -1,0 +1,118 @@
+/**
+ * What the program asks a person on a real terminal, and what it does not: --askpass, --no-input, --yes; and NO_COLOR.
+ * Runs the sources, on empty servers. Needs tmux and redis-server.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { testServer } from '../helpers/server.ts';
+import { Terminal, terminalOptions } from '../helpers/terminal.ts';
+
+const MAIN = new URL('../../src/cli/main.ts', import.meta.url).href;
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Runs the program with `words` on a new terminal, and then shows its exit code. */
+async function start(t: TestContext, words: readonly string[], env = ''): Promise<Terminal> {
+  const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-input-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const main = join(folder, 'main.mjs');
+  writeFileSync(
+    main,
+    `process.exit(await (await import(${JSON.stringify(MAIN)})).main(process.argv.slice(2)));`,
+  );
+  const rest = words[0] === 'migrate' ? ['--run-dir', join(folder, 'run')] : [];
+  const command = [process.execPath, '--import', 'tsx', main, ...words, ...rest].join(' ');
+  const script = join(folder, 'start');
+  writeFileSync(script, `cd '${ROOT}' && ${env} exec ${command}\n`);
+  const terminal = new Terminal(t);
+  await terminal.start(`sh ${script}; echo "code $?"`);
+  return terminal;
+}
+
+async function servers(t: TestContext, args: readonly string[] = []): Promise<string[]> {
+  const [source, target] = await Promise.all([testServer(t, { args }), testServer(t, { args })]);
+  return ['--src', `127.0.0.1:${source.port}`, '--dst', `127.0.0.1:${target.port}`];
+}
+
+test('--askpass: what is typed is used and never shown', terminalOptions, async (t) => {
+  const [source, target] = await Promise.all([
+    testServer(t, { args: ['--requirepass', 'pässword-one'] }),
+    testServer(t, { args: ['--requirepass', 'password-two'] }),
+  ]);
+  const words = ['--src', `127.0.0.1:${source.port}`, '--dst', `127.0.0.1:${target.port}`];
+  const terminal = await start(t, ['check', '--askpass', ...words]);
+  await terminal.shown(/^Password of the sources \(empty: none\): ?$/m);
+  terminal.type('pässword-onX');
+  terminal.keys('BSpace');
+  terminal.type('e');
+  terminal.keys('Enter');
+  await terminal.shown(/^Password of the targets \(empty: none\): ?$/m);
+  terminal.type('password-two');
+  terminal.keys('Enter');
+  const text = await terminal.shown(/^code \d+$/m);
+  assert.match(text, /^code 0$/m);
+  assert.match(text, /nothing was changed/);
+  assert.doesNotMatch(text, /word-|\*/);
+  await terminal.assertRestored();
+});
+
+test('--askpass: Ctrl-C, or a signal, ends it with the terminal restored', terminalOptions, async (t) => {
+  const words = ['check', '--askpass', '--src', 'old', '--dst', 'new'];
+  const terminal = await start(t, words);
+  await terminal.shown(/^Password of the sources/m);
+  terminal.type('half');
+  terminal.keys('C-c');
+  const text = await terminal.shown(/^code 130$/m);
+  assert.match(text, /error: no password was given\nhint: /);
+  assert.doesNotMatch(text, /half/);
+  await terminal.assertRestored();
+
+  const again = await start(t, words);
+  await again.shown(/^Password of the sources/m);
+  again.tmux('run-shell', 'kill -TERM $(pgrep -P $(pgrep -P #{pane_pid}) || pgrep -P #{pane_pid})');
+  await again.shown(/^code 143$/m);
+  await again.assertRestored();
+});
+
+test('--no-input: nobody is asked on a terminal either; Ctrl-C ends it', terminalOptions, async (t) => {
+  const terminal = await start(t, ['migrate', '--no-input', '--feed', 'write', ...(await servers(t))]);
+  await terminal.shown(/in-sync/);
+  terminal.keys('c');
+  assert.doesNotMatch(terminal.screen(), /\[[sc]\] /);
+  terminal.keys('C-c');
+  await terminal.shown(/^code 130$/m);
+  await terminal.assertRestored();
+
+  const refused = await start(t, ['migrate', '--no-input', '--cutover', 'ask', '--src', 'a', '--dst', 'b']);
+  await refused.shown(/error: --cutover ask and --no-input[^]*^code 2$/m);
+});
+
+test('--yes starts by itself, and never answers what can lose data', terminalOptions, async (t) => {
+  const terminal = await start(t, ['migrate', '--yes', '--feed', 'write', ...(await servers(t))]);
+  await terminal.shown(/\[c\] cut over/);
+  terminal.keys('c');
+  await terminal.shown(/^Type "127\.0\.0\.1:\d+" to go on/m);
+  await terminal.shown(/^> ?$/m);
+  terminal.type('y');
+  terminal.keys('Enter');
+  await terminal.shown(/Nothing was changed/);
+  terminal.keys('q');
+  await terminal.shown(/^code 6$/m);
+  assert.doesNotMatch(terminal.screen(), /promoted/);
+});
+
+test('NO_COLOR: no colours; without it there are some', terminalOptions, async (t) => {
+  const words = ['check', '--feed', 'write', ...(await servers(t))];
+  for (const [env, expected] of [
+    ['NO_COLOR=1', false],
+    ['NO_COLOR=', true],
+  ] as const) {
+    const terminal = await start(t, words, env);
+    await terminal.shown(/^code 0$/m);
+    const painted = terminal.tmux('capture-pane', '-p', '-e', '-S', '-');
+    assert.equal(/\x1b\[[0-9;]*[1-9]m/.test(painted), expected, JSON.stringify(painted));
+  }
+});
