@@ -115,7 +115,13 @@ export function passwordFromReference(
   if (reference.startsWith('env:')) {
     return { password: passwordFromEnv(reference.slice('env:'.length), 'auth', env), warning: null };
   }
-  const path = reference.slice('file:'.length);
+  const path = /^file:(.+)$/s.exec(reference)?.[1];
+  if (path === undefined) {
+    throw new UsageError('auth is neither env:NAME nor file:PATH (not shown)', {
+      code: 'auth-file',
+      hint: 'say where the password is: in a variable, or alone in a file',
+    });
+  }
   const text = readSecretFile(path, 'auth').replace(/\r?\n$/, '');
   if (text === '' || /[\r\n]/.test(text)) {
     throw new UsageError(`auth ${printable(path)} must hold one line, the password (not shown)`, {

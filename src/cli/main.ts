@@ -105,9 +105,11 @@ function report(error: unknown, json: boolean): ExitCode {
   process.stderr.write(`hint: ${printable(known.hint, 500)}\n`);
   if (json) {
     const { code, recovery } = known;
-    const message = printable(known.message, 2000);
+    const hint = printable(known.hint, 500);
     const renderer = jsonRenderer(process.stdout);
-    renderer.event({ event: 'error', code, message, hint: printable(known.hint, 500), recovery });
+    for (const line of lines) {
+      renderer.event({ event: 'error', code, message: printable(line, 2000), hint, recovery });
+    }
     renderer.event(summaryOf(known.exitCode));
   }
   return known.exitCode;

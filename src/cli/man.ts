@@ -21,7 +21,7 @@ const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
 
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ['REDISCLI_AUTH', 'Password of the servers that have no other.'],
-  ['NO_COLOR', 'Not empty: no colours.'],
+  ['NO_COLOR', 'No colours, where it is set.'],
   ['TERM', 'dumb: plain lines instead of a table.'],
 ];
 

@@ -6,14 +6,15 @@ import { join, resolve } from 'node:path';
 import { Option } from 'commander';
 import type { Secret } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
-import type {
-  FleetOptions,
-  HookEvent,
-  Hooks,
-  ListenOptions,
-  PairOptions,
-  RunOptions,
-  VerifyOptions,
+import {
+  type FleetOptions,
+  type HookEvent,
+  type Hooks,
+  type ListenOptions,
+  type PairOptions,
+  type RunOptions,
+  STANDARD_VERIFY,
+  type VerifyOptions,
 } from '../core/options.ts';
 import { printable } from '../core/text.ts';
 import type { RunFile } from '../migrate/run-folder.ts';
@@ -131,7 +132,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--run-dir <dir>',
-    help: 'state, journal and spool of the run',
+    help: 'state, journal, spool and report of the run',
     standard: './redis-cutover-run-<date>-<time>',
     values: 'folder',
     group: 'Migration',
@@ -705,7 +706,7 @@ function yesOrNo(flags: string, text: string): boolean {
  * @throws UsageError naming the flag and the value
  */
 export function resolveVerifyOptions(raw: RawOptions): VerifyOptions {
-  const standardMode = raw.sample === undefined ? 'full' : 'sample';
+  const standardMode = raw.sample === undefined ? STANDARD_VERIFY.mode : 'sample';
   const mode = choice('--mode', raw.mode, VERIFY_MODES) ?? standardMode;
   const repair = raw.repairExtra ? 'all' : raw.repair ? 'differing' : 'none';
   if (raw.sample !== undefined && mode !== 'sample') {
@@ -720,19 +721,17 @@ export function resolveVerifyOptions(raw: RawOptions): VerifyOptions {
       hint: 'use --mode full',
     });
   }
+  const standard = STANDARD_VERIFY;
   return {
     mode,
-    sampleKeys: Math.round(number('--sample', raw.sample, 1, 1e9) ?? 10_000),
-    ttlToleranceMs: number('--ttl-tolerance', raw.ttlTolerance, 0, 1e9) ?? 1000,
-    rounds: Math.round(number('--rounds', raw.rounds, 0, 20) ?? 5),
-    lastRoundMs: LAST_ROUND_MS,
+    sampleKeys: Math.round(number('--sample', raw.sample, 1, 1e9) ?? standard.sampleKeys),
+    ttlToleranceMs: number('--ttl-tolerance', raw.ttlTolerance, 0, 1e9) ?? standard.ttlToleranceMs,
+    rounds: Math.round(number('--rounds', raw.rounds, 0, 20) ?? standard.rounds),
+    lastRoundMs: standard.lastRoundMs,
     repair,
-    maxLatencyMs: number('--max-latency-ms', raw.maxLatencyMs, 1, 60_000) ?? 50,
+    maxLatencyMs: number('--max-latency-ms', raw.maxLatencyMs, 1, 60_000) ?? standard.maxLatencyMs,
   };
 }
-
-/** A target in sync has had every write by then, also of a busy source. */
-const LAST_ROUND_MS = 1600;
 
 /** `--keys` of the demo. Below a thousand there are not all types. Throws UsageError. */
 export function resolveDemoKeys(raw: RawOptions): number {

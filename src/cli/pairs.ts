@@ -3,7 +3,15 @@
  * own options, its passwords and the TLS settings. Of a host list all faults are reported at once.
  */
 import { readFileSync } from 'node:fs';
-import { addressOf, type Endpoint, type PairSpec, Secret, type TlsSettings } from '../core/endpoint.ts';
+import { resolve } from 'node:path';
+import {
+  type AuthReferences,
+  addressOf,
+  type Endpoint,
+  type PairSpec,
+  Secret,
+  type TlsSettings,
+} from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
 import type { PairOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
@@ -115,7 +123,17 @@ async function readHostList(path: string, around: Surroundings): Promise<HostLis
   );
   const warning = path === '-' || !holdsPassword ? null : openFileWarning(path);
   if (warning !== null) around.warn(`there are passwords in it, and ${warning}`);
-  return list;
+  const entries = list.entries.map((entry) =>
+    entry.auth === undefined ? entry : { ...entry, auth: withWholePaths(entry.auth, around.cwd) },
+  );
+  return { ...list, entries };
+}
+
+/** resume may be run in another folder. */
+function withWholePaths(auth: AuthReferences, cwd: string): AuthReferences {
+  const whole = (reference: string): string =>
+    reference.startsWith('file:') ? `file:${resolve(cwd, reference.slice('file:'.length))}` : reference;
+  return Object.fromEntries(Object.entries(auth).map(([side, reference]) => [side, whole(reference)]));
 }
 
 // ---- what is added to them -------------------------------------------------------------------------------------
@@ -156,9 +174,11 @@ async function completePairs(
     return { ...entry, ...sides, ...(options === undefined ? {} : { options }) };
   });
   for (const fault of [...meetings(entries), ...sharedPorts(known, raw)]) faults.add(fault);
+  // nobody is asked for the passwords of a list that has to be mended first
+  if (faults.size > 0 && raw.askpass) throw new HostListError([...faults]);
   const asked = {
-    source: await withAskedPassword('source', known, faults.size, sources.source, raw, around),
-    target: await withAskedPassword('target', known, faults.size, sources.target, raw, around),
+    source: await withAskedPassword('source', known, sources.source, raw, around),
+    target: await withAskedPassword('target', known, sources.target, raw, around),
   };
 
   const pairs = known.map(({ where, settings: _, ...pair }): PairSpec => {
@@ -233,14 +253,13 @@ function referenceReader(around: Surroundings): (reference: string) => Secret {
 
 /**
  * With `--askpass`, the password that a person types in place of REDISCLI_AUTH. Nobody is asked where every server of
- * the side has one already, or where there are faults: the list has to be mended first.
+ * the side has one already.
  *
  * @throws UsageError `no-terminal` where nobody can be asked
  */
 async function withAskedPassword(
   side: Side,
   entries: readonly PairEntry[],
-  faultsSoFar: number,
   sources: CredentialSources,
   raw: RawOptions,
   around: Surroundings,
@@ -253,7 +272,7 @@ async function withAskedPassword(
     });
   }
   const lacking = entries.some((entry) => !hasPassword(entry[side], sources));
-  if (!lacking || faultsSoFar > 0) return { ...sources, fallback: null };
+  if (!lacking) return { ...sources, fallback: null };
   const typed = await around.askPassword(`Password of the ${side}s (empty: none)`);
   return { ...sources, fallback: typed.reveal() === '' ? null : typed };
 }

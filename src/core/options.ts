@@ -114,3 +114,14 @@ export interface VerifyOptions {
   /** A source that answers slower than this is read more slowly. */
   readonly maxLatencyMs: number;
 }
+
+/** Where nothing else is asked for. The last round: a target in sync has had every write by then, also of a busy source. */
+export const STANDARD_VERIFY: VerifyOptions = {
+  mode: 'full',
+  sampleKeys: 10_000,
+  ttlToleranceMs: 1000,
+  rounds: 5,
+  lastRoundMs: 1600,
+  repair: 'none',
+  maxLatencyMs: 50,
+};

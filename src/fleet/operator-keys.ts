@@ -252,7 +252,13 @@ export class OperatorKeys {
   }
 
   #cutoverQuestion(pairs: readonly SteeredPair[]): string[] {
-    const { hooks, sourceFence, reverse, cutoverTimeoutMs } = this.#options;
+    const { hooks } = this.#options;
+    // a pair may have options of its own: what is promised must hold for each
+    const each = pairs.map(({ pair }) => ({ ...this.#options, ...pair.options }));
+    const sourceFence = each.every((options) => options.sourceFence);
+    const reverse = each.every((options) => options.reverse);
+    const cutoverTimeoutMs = Math.max(...each.map((options) => options.cutoverTimeoutMs));
+    const some = pairs.length === 1 ? '' : ' for some of them';
     const open = pairs.some(({ phase }) => phase === 'writable');
     const steps = [
       ...(hooks.before === undefined ? [] : ['hook before']),
@@ -265,10 +271,10 @@ export class OperatorKeys {
     return [
       `Make ${serversOf(pairs, 'target')} the master${pairs.length === 1 ? '' : 's'}.`,
       `Steps: ${steps.join(' -> ')}. What fails, or drains longer than ${cutoverTimeoutMs / 1000} s, is undone.`,
-      ...(sourceFence ? [] : ['The source keeps taking writes: those that come late are lost.']),
+      ...(sourceFence ? [] : [`The source keeps taking writes${some}: those that come late are lost.`]),
       reverse
         ? 'Rollback stays lossless while the way back is open.'
-        : 'No way back is kept (--no-reverse): a rollback loses what was written meanwhile.',
+        : `No way back is kept${some} (--no-reverse): a rollback loses what was written meanwhile.`,
     ];
   }
 

@@ -5,7 +5,7 @@
  * to resume the operator gives the credentials again.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import {
   constants,
   type FileHandle,
@@ -206,7 +206,9 @@ export class RunFolder {
 export function readRunFolder(dir: string): { run: RunFile; journal: readonly JournalLine[] } | null {
   if (!existsSync(join(dir, RUN_FILE))) return null;
   const run = parseRun(dir, readFileSync(join(dir, RUN_FILE), 'utf8'));
-  const journal = existsSync(join(dir, JOURNAL)) ? readFileSync(join(dir, JOURNAL), 'utf8') : '';
+  // whatever stands there must not be read without end
+  const isFile = statSync(join(dir, JOURNAL), { throwIfNoEntry: false })?.isFile() === true;
+  const journal = isFile ? readFileSync(join(dir, JOURNAL), 'utf8') : '';
   return { run, journal: decodeJournal(dir, journal).lines };
 }
 

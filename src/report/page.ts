@@ -28,10 +28,10 @@ const TITLES: Readonly<Record<string, string>> = {
   refused: 'Refused by a check',
 };
 
-const TONES: Record<CheckStatus, { readonly tone: string; readonly word: string }> = {
-  ok: { tone: 'good-text', word: 'ok' },
-  warn: { tone: 'warn-text', word: 'warning' },
-  refuse: { tone: 'bad-text', word: 'refused' },
+const TONES: Record<CheckStatus, { readonly tone: string; readonly word: string; readonly place: number }> = {
+  refuse: { tone: 'bad-text', word: 'refused', place: 0 },
+  warn: { tone: 'warn-text', word: 'warning', place: 1 },
+  ok: { tone: 'good-text', word: 'ok', place: 2 },
 };
 
 export function reportPage(report: RunReport): string {
@@ -111,7 +111,10 @@ function leftToDo({ pairs, messages }: RunReport): Html {
   const items = pairs.flatMap((pair) => {
     const error =
       pair.phase === 'failed' ? pair.messages.findLast(({ kind }) => kind === 'error') : undefined;
+    const found = pair.verifies.at(-1);
+    const unequal = found === undefined ? 0 : found.different + found.missing + found.extra;
     const lines = [
+      ...(unequal === 0 ? [] : [`the two sides are not equal: ${verdict(pair.verifies.slice(-1))}`]),
       ...(error === undefined ? [] : [`failed: ${error.text}`, ...(error.hint ? [error.hint] : [])]),
       ...pair.remarks.flatMap((remark) => remark.split('\n')),
     ];
@@ -132,7 +135,7 @@ function remarkLine(line: string): Html {
 function pairTable({ pairs }: RunReport): Html {
   if (pairs.length < 2) return NO_HTML;
   const rows = pairs.map(
-    (pair, index) => html`<tr><td class="wide"><a href="#pair-${index + 1}">${pair.name}</a></td>
+    (pair, index) => html`<tr><td class="name"><a href="#pair-${index + 1}">${pair.name}</a></td>
 <td>${pair.phase}</td><td>${outageText(pair.writeOutageMs)}</td><td>${formatCount(pair.keys)}</td>
 <td>${verdict(pair.verifies.slice(-1))}</td><td>${checkCounts(pair)}</td></tr>
 `,
@@ -262,7 +265,9 @@ function settingTable({ settings }: PairReport, span: Span): Html {
 
 function checkTable({ checks }: PairReport): Html {
   if (checks.length === 0) return NO_HTML;
-  const rows = checks.map(({ name, status, detail, hint }) => {
+  // what was found first
+  const sorted = checks.toSorted((one, other) => TONES[one.status].place - TONES[other.status].place);
+  const rows = sorted.map(({ name, status, detail, hint }) => {
     const { tone, word } = TONES[status];
     const more = hint === undefined ? NO_HTML : html`<br><span class="soft">${hint}</span>`;
     return html`<tr><td>${name}</td><td class="${tone}">${word}</td><td class="wide">${detail}${more}</td></tr>

@@ -1,6 +1,6 @@
 /** Plots of the report as inline SVG: a line over time, and the bar of phases. Colours come from the page's style. Pure. */
 import type { Phase } from '../core/phase.ts';
-import { type Html, html, NO_HTML } from './html.ts';
+import { type Html, html, NO_HTML, trusted } from './html.ts';
 
 /** In units of the view box; the page scales it. */
 const WIDTH = 640;
@@ -39,7 +39,7 @@ export function plotOf(
   return html`<figure><figcaption>${line.title}<span class="peak">highest ${line.format(highest)}</span></figcaption>
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${line.title}, highest ${line.format(highest)}">
 <line class="axis" x1="0" y1="${base}" x2="${WIDTH}" y2="${base}"/><line class="grid" x1="0" y1="${TOP}" x2="${WIDTH}" y2="${TOP}"/>
-${runs.map((run) => html`<path class="area" d="${area(run, base)}"/><path class="line" d="${path(run)}"/>`)}
+${runs.map((run) => html`<path class="area" d="${trusted(area(run, base))}"/><path class="line" d="${trusted(path(run))}"/>`)}
 ${shown.map(([at, label]) => markOf(x(at), label, base))}
 <text class="label" x="0" y="${HEIGHT - 5}">${clock(span[0])}</text><text class="label end" x="${WIDTH}" y="${HEIGHT - 5}">${clock(span[1])}</text>
 </svg></figure>

@@ -24,9 +24,8 @@ code{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;backgrou
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th{text-align:left;font-weight:600;color:var(--soft);white-space:nowrap}
 th,td{padding:.28rem .9rem .28rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
-td{font-variant-numeric:tabular-nums;overflow-wrap:normal}
-td.wide{min-width:14rem;overflow-wrap:anywhere}td.name{min-width:7rem;overflow-wrap:anywhere}
-td time{white-space:nowrap}
+td{font-variant-numeric:tabular-nums;white-space:nowrap}
+td.wide,td.name{white-space:normal;overflow-wrap:anywhere}td.wide{min-width:14rem}td.name{min-width:7rem}
 .good-text{color:var(--good)}.warn-text{color:var(--warn)}.bad-text{color:var(--bad)}
 section{border-top:1px solid var(--rule);margin-top:2rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem;margin:1rem 0}
@@ -46,5 +45,5 @@ svg .on-bar{fill:#fff;font-weight:600}
 footer{margin-top:3rem;font-size:.85rem;color:var(--soft)}
 @media print{:root{--bg:#fff;--card:#f6f7f9;--ink:#000;--soft:#444;--rule:#bbb}
 body{max-width:none;padding:0;font-size:10.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
-.scroll{overflow:visible}td.wide,td.name{min-width:0}figure,tr,.outcome,.tiles div{break-inside:avoid}h2,h3{break-after:avoid}}
+.scroll{overflow:visible}td{white-space:normal}td.wide,td.name{min-width:0}figure,tr,.outcome,.tiles div{break-inside:avoid}h2,h3{break-after:avoid}}
 `;

@@ -53,6 +53,13 @@ export class Replies {
     return this.#bytes[start] === 0x2b ? this.#bytes.toString('latin1', start + 1, this.#end(at) - 2) : '';
   }
 
+  /** Of an array; 0 for any other reply. */
+  elements(at: number): number {
+    const start = this.#start(at);
+    if (this.#bytes[start] !== 0x2a) return 0;
+    return Math.max(0, readInteger(this.#bytes, start + 1, this.#bytes.indexOf(13, start)));
+  }
+
   /** Whether the bytes are those of reply `at` of others. */
   isSame(at: number, others: Replies, otherAt = at): boolean {
     const [start, end] = [this.#start(at), this.#end(at)];
@@ -109,14 +116,25 @@ export class ReplyCollector {
   /** The first `count` replies; they must be complete. */
   take(count: number): Replies {
     const end = this.#ends[count - 1] ?? 0;
-    const [bytes, ends] = [this.#bytes, this.#ends];
-    // the rest moves to memory of its own: what is handed out may be kept
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, this.#length - end));
-    bytes.copy(this.#bytes, 0, end, this.#length);
+    const ends = this.#ends.slice(0, count);
+    this.#ends = this.#ends.slice(count).map((each) => each - end);
+    const bytes = this.#detach(end);
     this.#length -= end;
     this.#at -= end;
-    this.#ends = ends.slice(count).map((each) => each - end);
-    return new Replies(bytes, ends.slice(0, count));
+    return new Replies(bytes, ends);
+  }
+
+  /** The first bytes, which may be kept; what is behind them moves to the front. The smaller part is copied. */
+  #detach(end: number): Buffer {
+    const bytes = this.#bytes;
+    if (2 * end < bytes.length) {
+      const detached = Buffer.from(bytes.subarray(0, end));
+      bytes.copyWithin(0, end, this.#length);
+      return detached;
+    }
+    this.#bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, this.#length - end));
+    bytes.copy(this.#bytes, 0, end, this.#length);
+    return bytes;
   }
 
   #scan(): string | null {

@@ -16,7 +16,7 @@ const EXIT_MEANINGS: Record<ExitCode, string> = {
   [EXIT.auth]: 'authentication or TLS failed',
   [EXIT.different]: 'the two sides differ',
   [EXIT.cancelled]: 'cancelled or rolled back',
-  [EXIT.attention]: 'needs attention: read the notes above',
+  [EXIT.attention]: 'needs attention: read the notes',
   [EXIT.interrupted]: 'interrupted',
 };
 

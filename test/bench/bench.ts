@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,parts,wrapper]`: time until the target has everything,
+ * `npm run bench [-- --scale 1 --runs 5 --only small,mixed,blob,live,verify,parts,wrapper]`: time until the target has everything,
  * both feeds beside native REPLICAOF on the same machine, alternating in one run; medians and ratios. Also the
  * machinery alone (CRC64, cutting of an RDB), in CPU time. `npm run bench -- --only cutover [--runs 20]`: how long
  * writes stand still at a cutover. Prints figures, judges nothing: timings never decide a test.
@@ -10,9 +10,11 @@ import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { STANDARD_VERIFY } from '../../src/core/options.ts';
 import { loadDataset } from '../../src/demo/dataset.ts';
 import { type DemoServer, startServer } from '../../src/demo/server.ts';
 import { startTraffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
+import { verifyPair } from '../../src/migrate/verify/verify.ts';
 import { Crc64 } from '../../src/rdb/crc64.ts';
 import { RdbReader } from '../../src/rdb/reader.ts';
 import { IGNORING_SINK } from '../../src/rdb/sink.ts';
@@ -28,7 +30,7 @@ const { values } = parseArgs({
   options: {
     scale: { type: 'string', default: '1' },
     runs: { type: 'string' },
-    only: { type: 'string', default: 'small,mixed,blob,live,parts,wrapper' },
+    only: { type: 'string', default: 'small,mixed,blob,live,verify,parts,wrapper' },
   },
 });
 const scale = Number(values.scale);
@@ -202,6 +204,32 @@ async function cutover(feed: 'attach' | 'write'): Promise<void> {
   );
 }
 
+/** A full comparison of two equal servers, of which nobody writes to either. */
+async function verify(name: string, fill: (port: number) => Promise<unknown>): Promise<void> {
+  const [source, target] = [await startServer(), await startServer()];
+  await fill(source.port);
+  await native(source, target, false);
+  await connected(target, (to) => to.call('REPLICAOF', 'NO', 'ONE'));
+  const endpoint = { host: '127.0.0.1', username: null, password: null, tls: null };
+  const seconds: number[] = [];
+  let compared = 0;
+  for (let run = 0; run < runs; run++) {
+    const began = performance.now();
+    const result = await verifyPair({
+      source: { ...endpoint, port: source.port },
+      target: { ...endpoint, port: target.port },
+      options: STANDARD_VERIFY,
+      signal: new AbortController().signal,
+      onProgress: () => undefined,
+      onMismatch: ({ kind }) => console.log(`  ${kind}: these servers should be equal`),
+    });
+    seconds.push((performance.now() - began) / 1000);
+    compared = result.compared;
+  }
+  console.log(`\nverify, ${name}: ${compared} keys in ${median(seconds).toFixed(1)} s (median of ${runs})`);
+  await Promise.all([source.stop(), target.stop()]);
+}
+
 /** CRC64 and the cutting of an RDB, alone, on one core. */
 async function parts(): Promise<void> {
   console.log(`\nparts, CPU time, medians of ${runs}:`);
@@ -275,6 +303,11 @@ if (only.has('blob')) {
 if (only.has('live')) {
   await live('attach');
   await live('write');
+}
+if (only.has('verify')) {
+  const keys = Math.round(1_000_000 * scale);
+  await verify('strings of 40-160 B', (port) => fillStrings(port, keys, 40, 160));
+  await verify('all types', (port) => loadDataset(port, { keys, bigMembers: Math.round(50_000 * scale) }));
 }
 if (only.has('parts')) await parts();
 if (only.has('wrapper')) await wrapper(Math.round(1_000_000 * scale), runs, median);

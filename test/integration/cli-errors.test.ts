@@ -110,12 +110,40 @@ test('--json: an error event and a summary on stdout, also where the options can
   }
 });
 
+test('--json: one error event for each fault of a host list', () => {
+  const { status, stdout } = run(['migrate', '--json', '--hosts', '-'], 'a\nb b\nc d e f g\n');
+  assert.equal(status, 2);
+  const events = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line): Record<string, unknown> => JSON.parse(line));
+  assert.deepEqual(
+    events.map(({ event, message }) => [event, /^stdin:\d+/.exec(String(message))?.[0]]),
+    [
+      ['error', 'stdin:1'],
+      ['error', 'stdin:3'],
+      ['error', 'stdin:2'],
+      ['summary', undefined],
+    ],
+  );
+});
+
+test('completion prints a script, and refuses another shell', () => {
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const { status, stdout, stderr } = run(['completion', shell]);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /--flush-target|-l flush-target/);
+  }
+  assertUsage(run(['completion', CANARY]), /there is no completion for that shell/);
+  assertUsage(run(['completion']), /missing required argument 'shell'/);
+});
+
 test('help and version exit 0 on stdout', () => {
   const help = run(['migrate', '--help']);
   assert.equal(help.status, 0);
   assert.match(help.stdout, /--cutover <mode>/);
   assert.equal(help.stderr, '');
-  for (const command of ['migrate', 'check', 'verify', 'resume', 'demo']) {
+  for (const command of ['migrate', 'check', 'verify', 'resume', 'demo', 'completion']) {
     const { status, stdout } = run([command, '--help']);
     assert.equal(status, 0);
     assert.match(stdout, new RegExp(`^Examples?:\\n(  .*\\n)*  .*redis-cutover ${command}`, 'm'));

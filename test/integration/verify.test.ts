@@ -4,10 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import type { Endpoint } from '../../src/core/endpoint.ts';
+import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
 import { CutoverError } from '../../src/core/errors.ts';
 import type { MigrationEvent, VerifyResult } from '../../src/core/events.ts';
-import type { VerifyOptions } from '../../src/core/options.ts';
+import { STANDARD_VERIFY, type VerifyOptions } from '../../src/core/options.ts';
 import type { Renderer } from '../../src/core/ports.ts';
 import { compareServers } from '../../src/demo/compare.ts';
 import { loadDataset } from '../../src/demo/dataset.ts';
@@ -25,15 +25,7 @@ import { atEnd, type Cleanup, testServer } from '../helpers/server.ts';
 import { until, within } from '../helpers/wait.ts';
 import { inSync } from './migration-scene.ts';
 
-const OPTIONS: VerifyOptions = {
-  mode: 'full',
-  sampleKeys: 10_000,
-  ttlToleranceMs: 1000,
-  rounds: 3,
-  lastRoundMs: 100,
-  repair: 'none',
-  maxLatencyMs: 1000,
-};
+const OPTIONS: VerifyOptions = { ...STANDARD_VERIFY, rounds: 3, lastRoundMs: 100, maxLatencyMs: 1000 };
 const EQUAL = { different: 0, missing: 0, extra: 0, unsettled: 0, repaired: 0 };
 const VERIFY_MS = 60_000;
 const HOUR_MS = 3_600_000;
@@ -184,19 +176,34 @@ describe('verify', () => {
         ['HMSET', 'hash', 'a', 1, 'b', 2],
         ['SADD', 'set', 'a', 'b'],
         ['ZADD', 'zset', 1, 'a', 2, 'b'],
-        ...['s:entry', 's:last', 's:group', 's:pending', 's:owner', 's:deliveries', 's:consumer'].flatMap(
-          (key) => [
-            ['XADD', key, '1-1', 'a', '1'],
-            ['XADD', key, '2-1', 'a', '2'],
-            ['XGROUP', 'CREATE', key, 'g', '0'],
-            ['XREADGROUP', 'GROUP', 'g', 'alice', 'COUNT', 1, 'STREAMS', key, '>'],
-          ],
-        ),
+        ...[
+          's:entry',
+          's:last',
+          's:group',
+          's:pending',
+          's:owner',
+          's:deliveries',
+          's:time',
+          's:consumer',
+        ].flatMap((key) => [
+          ['XADD', key, '1-1', 'a', '1'],
+          ['XADD', key, '2-1', 'a', '2'],
+          ['XGROUP', 'CREATE', key, 'g', '0'],
+          ['XREADGROUP', 'GROUP', 'g', 'alice', 'COUNT', 1, 'STREAMS', key, '>'],
+        ]),
         ['SELECT', 9],
         ['SET', 'elsewhere', 'here'],
         ['SELECT', 0],
       ]);
     });
+    // streams that differ in nothing but what one late entry says
+    for (const [client, odd] of [
+      [pair.onSource, 'x'],
+      [pair.onTarget, 'y'],
+    ] as const) {
+      const entry = (n: number): Arg[] => ['XADD', 'big:entries', `${n + 1}-1`, 'n', n === 2900 ? odd : 'z'];
+      await client.pipeline(Array.from({ length: 3000 }, (_, n) => entry(n)));
+    }
     await play(pair, [
       ['target', 'DEL', 'gone'],
       ['target', 'SET', 'new', 1],
@@ -224,6 +231,7 @@ describe('verify', () => {
       ['target', 'XACK', 's:pending', 'g', '1-1'],
       ['target', 'XCLAIM', 's:owner', 'g', 'bob', 0, '1-1', 'JUSTID'],
       ['target', 'XCLAIM', 's:deliveries', 'g', 'alice', 0, '1-1', 'RETRYCOUNT', 7],
+      ['target', 'XCLAIM', 's:time', 'g', 'alice', 0, '1-1', 'TIME', 1_600_000_000_000, 'RETRYCOUNT', 1],
       ['target', 'XGROUP', 'CREATECONSUMER', 's:consumer', 'g', 'carol'],
       ['both', 'SELECT', 9],
       ['target', 'SET', 'elsewhere', 'there'],
@@ -231,8 +239,8 @@ describe('verify', () => {
       ['both', 'SELECT', 0],
       ['target', 'FUNCTION', 'FLUSH'],
     ]);
-    const streams = ['entry', 'last', 'group', 'pending', 'owner', 'deliveries', 'consumer'];
-    const values = ['text', 'list', 'hash', 'set', 'zset', 'big:string', 'big:stream'];
+    const streams = ['entry', 'last', 'group', 'pending', 'owner', 'deliveries', 'time', 'consumer'];
+    const values = ['text', 'list', 'hash', 'set', 'zset', 'big:string', 'big:stream', 'big:entries'];
     const expected = [
       ...[...values, ...BIG.map(([key]) => key), ...streams.map((name) => `s:${name}`)].map(
         (key) => `db0 ${key}: value`,
@@ -318,6 +326,8 @@ describe('verify', () => {
       assert.deepEqual((await verified(pair)).found, expected);
       assert.equal((await verified(pair, { repair: 'differing' })).result.repaired, 3);
       assert.deepEqual((await verified(pair)).result, { ...EQUAL, compared: 3 });
+      await pair.onTarget.call('HSET', 'large', 'more', 'x');
+      assert.deepEqual((await verified(pair)).found, ['db0 large: value']);
     });
   }
 
@@ -367,7 +377,7 @@ describe('verify while a pair is in sync', () => {
         [0, 0, 0],
         calm.found.join(),
       );
-      assert.ok(calm.result.compared > 500);
+      assert.ok(calm.result.compared >= 550, String(calm.result.compared));
 
       // as nobody may: the fence is for users, and this one has its rights back; a replica is made writable
       if (feed === 'attach') await scene.onTarget.call('CONFIG', 'SET', 'replica-read-only', 'no');
@@ -501,6 +511,26 @@ describe('the command', () => {
     const different = await verify('--mode', 'count');
     assert.equal(different.at(-1)?.['exitCode'], 5);
     assert.equal(different.find(({ event }) => event === 'verify')?.['missing'], 1);
+  });
+
+  it('needs no right to write', async (t) => {
+    const pair = await copied(t, { keys: 300 });
+    await pair.onSource.call('CONFIG', 'SET', 'requirepass', 'canary-1');
+    const rights = ['~*', '+@read', '+@connection', '+info', '+time', '+function|list'];
+    await pair.onTarget.call('ACL', 'SETUSER', 'reader', 'on', '>canary-2', ...rights);
+    const spec = {
+      name: 'cart',
+      source: { ...at(pair.source), password: new Secret('canary-1') },
+      target: { ...at(pair.target), username: 'reader', password: new Secret('canary-2') },
+    };
+    const { io, events } = recorder();
+    assert.equal(await runVerify([spec], OPTIONS, null, io), 0, JSON.stringify(events));
+    const wrong = { ...spec, target: { ...spec.target, password: new Secret('canary-3') } };
+    assert.equal(await runVerify([wrong], OPTIONS, null, io), 4);
+    await pair.onTarget.call('ACL', 'SETUSER', 'reader', '-type');
+    assert.equal(await runVerify([spec], OPTIONS, null, io), 1);
+    assert.match(JSON.stringify(events), /TYPE refused by the target .*NOPERM/);
+    assert.doesNotMatch(JSON.stringify(events), /canary/);
   });
 
   it('ends at once when it is called off', async (t) => {

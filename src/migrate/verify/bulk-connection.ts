@@ -79,9 +79,9 @@ export class BulkConnection {
     if (count === 0) return Promise.resolve(new Replies(Buffer.alloc(0), []));
     write(this.#out);
     if (!this.#flushDue) {
-      // what is asked in the same turn goes in one write
       this.#flushDue = true;
-      queueMicrotask(() => {
+      // what everybody asks in this turn goes in one write
+      setImmediate(() => {
         this.#flushDue = false;
         this.#out.flush();
       });

@@ -28,8 +28,8 @@ export interface Difference {
 }
 
 export interface Look {
-  /** Keys that both sides have. */
-  readonly compared: number;
+  /** For each key whether both sides have it. */
+  readonly onBoth: readonly boolean[];
   readonly different: readonly Difference[];
 }
 
@@ -38,7 +38,7 @@ const SMALL_BYTES = 32 * 1024;
 /** Values are read in requests of about so many bytes. */
 const REQUEST_BYTES = 1 << 20;
 /** Values looked at in pieces at a time. */
-const AT_ONCE = 8;
+const AT_ONCE = 16;
 
 /** Throws ReplyError where a server refuses a question, SourceError or TargetError where a connection breaks. */
 export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promise<Look> {
@@ -47,7 +47,7 @@ export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promis
   const found: Difference[] = [];
   const small: number[] = [];
   const large: number[] = [];
-  let compared = 0;
+  const onBoth: boolean[] = [];
 
   const differ = (at: number, kind: DifferenceKind, state: string): void => {
     const type = here.type(at) === 'none' ? there.type(at) : here.type(at);
@@ -63,13 +63,13 @@ export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promis
   const alone: { readonly at: number; readonly side: Side; readonly kind: 'missing' | 'extra' }[] = [];
   for (let at = 0; at < keys.length; at++) {
     const [type, other] = [here.type(at), there.type(at)];
+    onBoth.push(type !== 'none' && other !== 'none');
     if (type === 'none' || other === 'none') {
       // both: it has expired, or was deleted, since it was found
       if (other !== 'none') alone.push({ at, side: target, kind: 'extra' });
       else if (type !== 'none') alone.push({ at, side: source, kind: 'missing' });
       continue;
     }
-    compared++;
     if (type !== other) differ(at, 'type', '');
     else if (isSmall(here, there, at)) small.push(at);
     else large.push(at);
@@ -120,7 +120,7 @@ export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promis
     const state = await whileItStays(() => stateAlone(side, keys[at]!, heads.type(at), heads.size(at)));
     differ(at, kind, state ?? '');
   });
-  return { compared, different: found };
+  return { onBoth, different: found };
 }
 
 /** Streams are always read in pieces: they have more to tell than their entries. */

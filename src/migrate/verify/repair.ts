@@ -52,12 +52,14 @@ export class Repair {
 
   /**
    * @returns for each key why it was not written; null where it was
-   * @throws PreflightError `repair-unsafe` where somebody else has written to the target since begin()
+   * @throws PreflightError `repair-unsafe` where somebody has begun to write to the target since begin()
    */
   async repair(keys: readonly ToRepair[]): Promise<(string | null)[]> {
     if (keys.length === 0) return [];
-    const changes = await this.#changesOnTarget();
-    if (changes !== this.#changes) {
+    // a run may have begun meanwhile
+    const why = await this.#whyUnsafe();
+    if (why !== null) throw unsafe(why);
+    if ((await this.#changesOnTarget()) !== this.#changes) {
       throw unsafe('the target was written to while it was compared');
     }
     const outcomes: (string | null)[] = [];

@@ -36,9 +36,12 @@ export interface Sides {
   readonly fieldsExpire: boolean;
 }
 
-/** The same command on both sides at once. */
-export async function askBoth(sides: Sides, command: BulkCommand): Promise<readonly [Replies, Replies]> {
-  return Promise.all([sides.source.connection.commands(command), sides.target.connection.commands(command)]);
+/** The same commands on both sides at once. Throws ReplyError for the first error reply. */
+export async function askBoth(
+  { source, target }: Sides,
+  ...commands: readonly BulkCommand[]
+): Promise<readonly [Replies, Replies]> {
+  return Promise.all([source.connection.commands(...commands), target.connection.commands(...commands)]);
 }
 
 /** What two sides hold, so that it can be told later whether it is still that. */

@@ -3,10 +3,9 @@
  * in pieces, whatever their size. Which counters there are depends on the release (entries-added and others: 7.0); what
  * one side does not tell is not compared.
  */
-import type { ReplyValue } from '../../resp/reply-batch.ts';
-import type { BulkCommand } from './bulk-connection.ts';
+import type { Replies, ReplyValue } from '../../resp/reply-batch.ts';
 import { elementsPerPiece } from './pieces.ts';
-import { askBoth, digestOf, type Side, type Sides, timeOf } from './side.ts';
+import { askBoth, digestOf, type Sides, timeOf } from './side.ts';
 import { textOf } from './values.ts';
 
 /** Of XINFO STREAM. Not among them: radix tree sizes, which depend on how the stream came to be. */
@@ -14,6 +13,11 @@ const STREAM_FIELDS = ['length', 'last-generated-id', 'max-deleted-entry-id', 'e
 /** Of XINFO GROUPS; `lag` follows from them. */
 const GROUP_FIELDS = ['name', 'last-delivered-id', 'pending', 'entries-read'];
 const PENDING_AT_ONCE = 1000;
+/** How far the times of two answers to one question may be off. */
+const CLOCK_MS = 1000;
+
+/** Entries in the first request, of which the size is known only for all of them together. */
+const FIRST_ENTRIES = 1000;
 
 /** Null where both sides hold the same, else what was found, for Difference.state. */
 export async function compareStreams(
@@ -21,51 +25,88 @@ export async function compareStreams(
   key: Buffer,
   bytes: number | null,
 ): Promise<string | null> {
-  const [left, right] = await askBoth(sides, ['XINFO', 'STREAM', key]);
+  const count = elementsPerPiece(bytes, FIRST_ENTRIES);
+  const [left, right] = await askBoth(
+    sides,
+    ['XINFO', 'STREAM', key],
+    ['XINFO', 'GROUPS', key],
+    ['XRANGE', key, '-', '+', 'COUNT', count],
+  );
   const [here, there] = [mapOf(left.value(0)), mapOf(right.value(0))];
   if (!isSameIn(STREAM_FIELDS, here, there)) return stateOf(STREAM_FIELDS, here, there);
-  return (
-    (await compareEntries(sides, key, elementsPerPiece(bytes, Number(textOf(here.get('length')))))) ??
-    (Number(textOf(here.get('groups'))) > 0 ? compareGroups(sides, key) : null)
-  );
+  if (!left.isSame(2, right)) return digestOf(left.raw(2), right.raw(2));
+  const length = Number(textOf(here.get('length')));
+  const state =
+    length > count
+      ? await compareEntries(sides, key, lastId(left, 2), elementsPerPiece(bytes, length))
+      : null;
+  return state ?? compareGroups(sides, key, groupsOf(left.value(1)), groupsOf(right.value(1)));
 }
 
-async function compareEntries(sides: Sides, key: Buffer, count: number): Promise<string | null> {
-  for (let from = '-'; ; ) {
-    const [left, right] = await askBoth(sides, ['XRANGE', key, from, '+', 'COUNT', count]);
+/** The entries behind this id. */
+async function compareEntries(
+  sides: Sides,
+  key: Buffer,
+  behind: string,
+  count: number,
+): Promise<string | null> {
+  for (let last = behind; ; ) {
+    const [left, right] = await askBoth(sides, ['XRANGE', key, idBehind(last), '+', 'COUNT', count]);
     if (!left.isSame(0, right)) return digestOf(left.raw(0), right.raw(0));
-    const entries = rowsOf(left.value(0));
-    if (entries.length < count) return null;
-    from = idBehind(textOf(entries.at(-1)?.[0]));
+    if (left.elements(0) < count) return null;
+    last = lastId(left, 0);
   }
 }
 
-async function compareGroups(sides: Sides, key: Buffer): Promise<string | null> {
-  const [left, right] = await askBoth(sides, ['XINFO', 'GROUPS', key]);
-  const [here, there] = [groupsOf(left.value(0)), groupsOf(right.value(0))];
+function lastId(replies: Replies, at: number): string {
+  return textOf(rowsOf(replies.value(at)).at(-1)?.[0]);
+}
+
+type Group = ReadonlyMap<string, ReplyValue>;
+
+async function compareGroups(
+  sides: Sides,
+  key: Buffer,
+  here: ReadonlyMap<string, Group>,
+  there: ReadonlyMap<string, Group>,
+): Promise<string | null> {
   if (here.size !== there.size) return `${here.size} groups, ${there.size}`;
   for (const [name, group] of here) {
     const other = there.get(name);
     if (other === undefined) return digestOf('group', name);
     if (!isSameIn(GROUP_FIELDS, group, other)) return stateOf(GROUP_FIELDS, group, other);
-    const state =
-      (await compareConsumers(sides, key, Buffer.from(name, 'latin1'))) ??
-      (await comparePending(sides, key, Buffer.from(name, 'latin1')));
+    const state = await compareMembers(sides, key, Buffer.from(name, 'latin1'));
     if (state !== null) return state;
   }
   return null;
 }
 
-/** By their names: when they were last seen each server says for itself. */
-async function compareConsumers(sides: Sides, key: Buffer, group: Buffer): Promise<string | null> {
-  const [here, there] = (await askBoth(sides, ['XINFO', 'CONSUMERS', key, group])).map((replies) =>
-    rowsOf(replies.value(0))
-      .map((row) => textOf(mapOf(row).get('name')))
-      .sort()
-      .map((name) => `${name.length}:${name}`)
-      .join(),
-  );
-  return here === there ? null : digestOf(here ?? '', there ?? '');
+/** The consumers of a group by their names (when they were last seen each server says for itself), and what they hold. */
+async function compareMembers(sides: Sides, key: Buffer, group: Buffer): Promise<string | null> {
+  for (let from = '-'; ; ) {
+    const replies = await askBoth(
+      sides,
+      ['XINFO', 'CONSUMERS', key, group],
+      ['TIME'],
+      ['XPENDING', key, group, from, '+', PENDING_AT_ONCE],
+    );
+    const [consumers, others] = replies.map((each) => namesOf(each.value(0)));
+    if (consumers !== others) return digestOf(consumers ?? '', others ?? '');
+    const [here, there] = replies.map((each) => pendingOf(each.value(2), timeOf(each, 1)));
+    const state = differsInPending(here ?? [], there ?? [], Math.max(sides.ttlToleranceMs, CLOCK_MS));
+    if (state !== null) return state;
+    const last = here?.at(-1);
+    if (last === undefined || replies[0].elements(2) < PENDING_AT_ONCE) return null;
+    from = idBehind(last.id);
+  }
+}
+
+function namesOf(consumers: ReplyValue): string {
+  return rowsOf(consumers)
+    .map((row) => textOf(mapOf(row).get('name')))
+    .sort()
+    .map((name) => `${name.length}:${name}`)
+    .join();
 }
 
 interface Pending {
@@ -76,38 +117,25 @@ interface Pending {
   readonly deliveredAt: number;
 }
 
-async function comparePending(sides: Sides, key: Buffer, group: Buffer): Promise<string | null> {
-  for (let from = '-'; ; ) {
-    const command = ['XPENDING', key, group, from, '+', PENDING_AT_ONCE] as const;
-    const [here, there] = await Promise.all([
-      pendingOf(sides.source, command),
-      pendingOf(sides.target, command),
-    ]);
-    const [left, right] = [here, there].map((entries) =>
-      entries.map(({ id, held }) => `${id} ${held}`).join(),
-    );
-    if (left !== right) return digestOf(left ?? '', right ?? '');
-    const late = here.find(
-      ({ deliveredAt }, at) =>
-        Math.abs(deliveredAt - (there[at]?.deliveredAt ?? 0)) > Math.max(sides.ttlToleranceMs, CLOCK_MS),
-    );
-    if (late !== undefined) return `delivery ${late.id}`;
-    if (here.length < PENDING_AT_ONCE) return null;
-    from = idBehind(here.at(-1)!.id);
-  }
-}
-
-/** How far the times of two answers to one question may be off. */
-const CLOCK_MS = 1000;
-
-async function pendingOf(side: Side, command: BulkCommand): Promise<Pending[]> {
-  const replies = await side.connection.commands(['TIME'], command);
-  const nowMs = timeOf(replies, 0);
-  return rowsOf(replies.value(1)).map(([id, consumer, idleMs, deliveries]) => ({
+function pendingOf(reply: ReplyValue, nowMs: number): Pending[] {
+  return rowsOf(reply).map(([id, consumer, idleMs, deliveries]) => ({
     id: textOf(id),
     held: `${textOf(consumer).length}:${textOf(consumer)} ${textOf(deliveries)}`,
     deliveredAt: nowMs - Number(idleMs),
   }));
+}
+
+function differsInPending(
+  here: readonly Pending[],
+  there: readonly Pending[],
+  toleranceMs: number,
+): string | null {
+  const [left, right] = [here, there].map((entries) => entries.map(({ id, held }) => `${id} ${held}`).join());
+  if (left !== right) return digestOf(left ?? '', right ?? '');
+  const other = here.find(
+    ({ deliveredAt }, at) => Math.abs(deliveredAt - (there[at]?.deliveredAt ?? 0)) > toleranceMs,
+  );
+  return other === undefined ? null : `delivery ${other.id}`;
 }
 
 /** The smallest id above this one: `(id` is known from 6.2 on only. */

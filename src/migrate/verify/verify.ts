@@ -57,12 +57,16 @@ export async function verifyPair(request: VerifyRequest): Promise<VerifyResult> 
   const { signal } = request;
   signal.throwIfAborted();
   const opened: { close(): unknown }[] = [];
+  let isOver = false;
   const close = (): void => {
+    isOver = true;
     for (const each of opened) each.close();
   };
   const open = async <T extends { close(): unknown }>(opening: Promise<T>): Promise<T> => {
     const it = await opening;
     opened.push(it);
+    // the other side may have failed meanwhile
+    if (isOver) it.close();
     return it;
   };
   signal.addEventListener('abort', close);
@@ -284,8 +288,8 @@ class Comparison {
   // ---- looking ------------------------------------------------------------------------------------------
 
   async #look(db: number, keys: readonly Buffer[]): Promise<void> {
-    const { compared, different } = await compareKeys(this.#sidesIn(db), keys);
-    this.#compared += compared;
+    const { onBoth, different } = await compareKeys(this.#sidesIn(db), keys);
+    this.#compared += onBoth.filter(Boolean).length;
     this.#suspect(db, different);
   }
 
@@ -304,7 +308,9 @@ class Comparison {
 
   #suspect(db: number, different: readonly Difference[]): void {
     for (const found of different) {
-      this.#suspects.set(`${db} ${found.key.toString('latin1')}`, { db, found, atRest: false });
+      // a copy: the key is a slice of a whole page of them
+      const key = Buffer.from(found.key);
+      this.#suspects.set(`${db} ${key.toString('latin1')}`, { db, found: { ...found, key }, atRest: false });
     }
   }
 
@@ -337,10 +343,14 @@ class Comparison {
         const page = ofDatabase.slice(from, from + PAGE_KEYS);
         const before = new Map(page.map(({ found }) => [found.key.toString('latin1'), found]));
         await this.#throttle.wait();
-        const { different } = await compareKeys(
+        const { onBoth, different } = await compareKeys(
           this.#sidesIn(db),
           page.map(({ found }) => found.key),
         );
+        // those that one side lacked in the look before, less those that it lacks now
+        for (const [at, { found }] of page.entries()) {
+          this.#compared += Number(onBoth[at]) - Number(!isOnOneSide(found));
+        }
         for (const found of different) {
           left.push({ db, found, atRest: isUnchanged(before.get(found.key.toString('latin1')), found) });
         }
@@ -371,7 +381,7 @@ class Comparison {
 
   #countIt({ db, found }: Suspect, notRepaired?: string): void {
     const { key, kind, type } = found;
-    if (kind === 'missing' || kind === 'extra') this.#counts[kind]++;
+    if (isOnOneSide(found)) this.#counts[found.kind]++;
     else this.#counts.different++;
     this.#request.onMismatch({
       db,
@@ -440,6 +450,10 @@ class Comparison {
       round: this.#round,
     });
   }
+}
+
+function isOnOneSide(found: Difference): found is Difference & { readonly kind: 'missing' | 'extra' } {
+  return found.kind === 'missing' || found.kind === 'extra';
 }
 
 function isUnchanged(before: Difference | undefined, now: Difference): boolean {

@@ -52,7 +52,7 @@ test('defaults', () => {
     allowNonempty: false,
     allowLoss: false,
     assumeYes: false,
-    fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
+    fleet: { parallelCopies: 4, workers: null, maxFailures: null, canaryMs: null },
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
     forwardPublish: false,
@@ -111,6 +111,10 @@ test('given values', () => {
       reverse: false,
       beforeCutover: './ready.sh "$REDIS_CUTOVER_PAIR"',
       onCutover: 'dns.sh',
+      onStart: 'start.sh',
+      onInSync: 'in-sync.sh',
+      onRollback: 'rollback.sh',
+      onFailure: 'failure.sh',
       listen: '[::1]:7000',
       advertise: 'Here.example.com',
       flushTarget: true,
@@ -123,7 +127,14 @@ test('given values', () => {
   );
   assert.equal(options.feed, 'attach');
   assert.equal(options.reverse, false);
-  assert.deepEqual(options.hooks, { before: './ready.sh "$REDIS_CUTOVER_PAIR"', cutover: 'dns.sh' });
+  assert.deepEqual(options.hooks, {
+    start: 'start.sh',
+    'in-sync': 'in-sync.sh',
+    before: './ready.sh "$REDIS_CUTOVER_PAIR"',
+    cutover: 'dns.sh',
+    rollback: 'rollback.sh',
+    failure: 'failure.sh',
+  });
   assert.deepEqual(options.listen, { host: '::1', port: 7000, advertise: 'here.example.com' });
   assert.equal(options.stopAtInSync, true);
   assert.equal(options.cutoverTimeoutMs, 2500);
@@ -244,6 +255,7 @@ test('a bad value is named together with its flag', () => {
     [{ advertise: '[1.2.3.4]' }, /--advertise "\[1\.2\.3\.4\]" is no host name/],
     [{ beforeCutover: ' ' }, /--before-cutover " " is no shell command/],
     [{ onCutover: '' }, /--on-cutover "" is no shell command/],
+    [{ onFailure: ' ' }, /--on-failure " " is no shell command/],
   ];
   for (const [raw, message] of cases) {
     assert.throws(

@@ -1,14 +1,20 @@
 /** The pairs of a host list, complete: own options, passwords by reference or asked for, and all faults at once. */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { type RawOptions, resolveRunOptions, type Surroundings } from '../../../src/cli/options.ts';
+import {
+  PAIR_COLUMNS,
+  type RawOptions,
+  resolveRunOptions,
+  type Surroundings,
+} from '../../../src/cli/options.ts';
 import { resolveFormerPairs, resolvePairs } from '../../../src/cli/pairs.ts';
 import { type PairSpec, Secret } from '../../../src/core/endpoint.ts';
 import { UsageError } from '../../../src/core/errors.ts';
 import { optionsOfPair } from '../../../src/core/options.ts';
+import { LIST_COLUMNS } from '../../../src/fleet/host-list.ts';
 import { HostListError } from '../../../src/fleet/pair-entries.ts';
 import type { RunFile } from '../../../src/migrate/run-folder.ts';
 
@@ -116,7 +122,7 @@ test('passwords by reference: the URI first, then the list, then what is for all
   const hosts = csv(
     'source,target,auth,src-auth,dst-auth',
     `redis://:uri@a,redis://app@x,env:CART,,`,
-    `b,y,env:CART,,file:${secret}`,
+    'b,y,env:CART,,file:secret',
     `c,z,,env:CART,`,
     `d,w,,,`,
   );
@@ -242,7 +248,11 @@ test('--askpass: one password a side, for the servers that have no other', async
   ]);
 
   asked.length = 0;
-  assert.equal((await faultsOf({ hosts: csv('source,target', 'a,'), askpass: true }, person('p'))).length, 1);
+  assert.equal(
+    (await faultsOf({ hosts: csv('source,target', 'a,', 'redis://app@b,y'), askpass: true }, person('p')))
+      .length,
+    1,
+  );
   assert.deepEqual(asked, [], 'a list that has to be mended first');
   for (const [raw, surroundings] of [
     [{ ...pairs, askpass: true }, around()],
@@ -279,4 +289,12 @@ test('resume: waves, references and own options of the list, unless they are giv
   assert.deepEqual(anew?.options, { listen: { host: null, port: 7001, advertise: 'us' } });
   assert.deepEqual((await former({ listen: 'h' }))?.options?.listen, undefined);
   await assert.rejects(resolveFormerPairs(run, {}, around()), { code: 'auth-env' });
+});
+
+test('the README names every column', () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+  const table = /\| column \| holds \|[\s\S]*?\n\n/.exec(readme)?.[0] ?? '';
+  for (const column of [...LIST_COLUMNS.map(({ name }) => name), ...PAIR_COLUMNS]) {
+    assert.ok(table.includes(`\`${column}\``), column);
+  }
 });

@@ -77,6 +77,10 @@ describe('replies of a pipeline', () => {
     assert.ok(Number.isNaN(replies.integer(3)));
     assert.equal(replies.error(2), 'ERR no');
     assert.equal(replies.error(0), null);
+    assert.deepEqual(
+      [0, 1].map((at) => collected(['*3\r\n:1\r\n:2\r\n*0\r\n:1\r\n']).elements(at)),
+      [3, 0],
+    );
     assert.equal(replies.isSame(1, replies, 4), true);
     assert.equal(replies.isSame(1, replies, 3), false);
   });

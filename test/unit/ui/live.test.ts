@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { WriteStream } from 'node:tty';
 import { type LiveRenderer, liveRenderer } from '../../../src/ui/live.ts';
+import { until } from '../../helpers/wait.ts';
 import { pairSnapshot, Recorder } from './fake.ts';
 
 /** Enough of a terminal for the live view; what it looks like on a real one is seen in integration/pty.test.ts. */
@@ -150,6 +151,20 @@ test('a step spins before the table is there, and never beside it', async () => 
   assert.doesNotMatch(terminal.take(), /\x1b\[\?2026h/);
   second('failed', 'too slow');
   assert.match(terminal.take(), /FAILED too slow\n/);
+  live.close();
+});
+
+test('the spinner of a comparison says how far it is', async () => {
+  const { terminal, live } = start();
+  const end = live.step('cart: comparing');
+  terminal.take();
+  live.event({ event: 'verify-progress', pair: 'cart', compared: 5, total: 90, suspects: 0, round: 0 });
+  let shown = '';
+  await until(() => {
+    shown += terminal.take();
+    return shown.includes('cart: compared 5 of 90 keys');
+  });
+  end('ok');
   live.close();
 });
 

@@ -154,7 +154,7 @@ test('the summary says what became of each pair, what is left to do, and what th
     '    lift it:',
     `    ${fence}`,
     'b: stopped, 0 keys, 1.0 s',
-    'promoted (exit code 7: needs attention: read the notes above)',
+    'promoted (exit code 7: needs attention: read the notes)',
   ]);
 });
 
