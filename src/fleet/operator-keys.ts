@@ -153,9 +153,9 @@ export class OperatorKeys {
       case 'enable-writes':
         return this.#enableWrites();
       case 'promote':
-        return this.#cutOver('promote', (pair) => pair.promote());
+        return this.#cutOver('promote', command, (pair) => pair.promote());
       case 'cut-over':
-        return this.#cutOver('cut over', (pair) => pair.cutOver());
+        return this.#cutOver('cut over', command, (pair) => pair.cutOver());
       case 'cut-over-wave':
         return this.#cutOverWave();
       case 'clients':
@@ -164,15 +164,15 @@ export class OperatorKeys {
       case 'kill':
         return this.#killClients();
       case 'roll-back':
-        return this.#rollBack(this.#scope().filter(hasWayBack), null);
+        return this.#rollBack(command, this.#scope().filter(hasWayBack), null);
       case 'roll-back-wave': {
         const wave = this.#waveToRollBack();
         return wave === null
           ? undefined
-          : this.#rollBack(wave.pairs.filter(hasWayBack), `roll back wave ${wave.name}`);
+          : this.#rollBack(command, wave.pairs.filter(hasWayBack), `roll back wave ${wave.name}`);
       }
       case 'finish':
-        return this.#each(this.#scope().filter(hasWayBack), (pair) => pair.finish());
+        return this.#each(this.#scope().filter(hasWayBack), command, (pair) => pair.finish());
       case 'help':
         for (const line of HELP) this.#io.renderer.say(line);
         return;
@@ -191,17 +191,21 @@ export class OperatorKeys {
       'Move them one by one: no application should write to both sides. Then press m.',
     ];
     if (!(await this.#confirm(question, wordsToType('enable writes', pairs)))) return;
-    await this.#each(pairs, (pair) => pair.enableWrites());
+    await this.#each(pairs, 'enable-writes', (pair) => pair.enableWrites());
     if (pairs.some(({ phase }) => phase === 'writable')) {
       this.#io.renderer.say('The targets take writes now: move the applications, then press m.');
     }
   }
 
-  async #cutOver(step: string, work: (pair: SteeredPair) => Promise<void>): Promise<void> {
+  async #cutOver(
+    step: string,
+    action: OperatorCommand,
+    work: (pair: SteeredPair) => Promise<void>,
+  ): Promise<void> {
     const pairs = this.#scope().filter(({ phase }) => isReady(phase));
     await this.#showClients(pairs, CLIENTS_SHOWN);
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), wordsToType(step, pairs)))) return;
-    await this.#each(pairs, work);
+    await this.#each(pairs, action, work);
     await this.#sayPromoted(pairs);
   }
 
@@ -224,7 +228,7 @@ export class OperatorKeys {
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), words))) return;
     let returned = 0;
     for (const pair of pairs) {
-      await this.#each([pair], (each) => each.promote());
+      await this.#each([pair], 'cut-over-wave', (each) => each.promote());
       if (pair.phase !== 'promoted') returned += 1;
       if (maxFailures !== null && returned > maxFailures) {
         renderer.say(
@@ -288,19 +292,23 @@ export class OperatorKeys {
       `The old source ${addressOf(pair.pair.source)} will be wiped and copied anew. Without that, no rollback.`,
     ];
     const confirmed = await this.#ask(question, pair.pair.name);
-    if (confirmed) await this.#each([pair], () => pair.openWayBackByCopy());
+    if (confirmed) await this.#each([pair], 'roll-back', () => pair.openWayBackByCopy());
     else this.#io.renderer.say(`${name}: the old source was not touched; there is no way back.`);
   }
 
   /** @param words what lets it happen; null: as for all pairs */
-  async #rollBack(pairs: readonly SteeredPair[], words: string | null): Promise<void> {
+  async #rollBack(
+    action: OperatorCommand,
+    pairs: readonly SteeredPair[],
+    words: string | null,
+  ): Promise<void> {
     const question = [
       `Make ${serversOf(pairs, 'source')} the master${pairs.length === 1 ? '' : 's'} again.`,
       'Steps: stop writes on the new master -> drain -> open the old source. Nothing that was written is lost.',
       'Then point the applications back at it.',
     ];
     if (!(await this.#confirm(question, words ?? wordsToType('roll back', pairs)))) return;
-    await this.#each(pairs, (pair) => pair.rollBack());
+    await this.#each(pairs, action, (pair) => pair.rollBack());
   }
 
   async #killClients(): Promise<void> {
@@ -315,6 +323,7 @@ export class OperatorKeys {
     if (!(await this.#confirm(question, words))) return;
     await this.#each(
       found.map(({ pair }) => pair),
+      'kill',
       async (pair) => {
         const addresses = found.find((entry) => entry.pair === pair)?.addresses ?? [];
         const killed = await pair.killClients(addresses);
@@ -338,7 +347,7 @@ export class OperatorKeys {
   ): Promise<{ readonly pair: SteeredPair; readonly addresses: readonly string[] }[]> {
     const { renderer } = this.#io;
     const found: { pair: SteeredPair; addresses: string[] }[] = [];
-    await this.#each(pairs, async (pair) => {
+    await this.#each(pairs, null, async (pair) => {
       const clients = await pair.clients();
       const writing = clients.filter((client) => client.writing);
       const others = clients.filter((client) => !client.writing);
@@ -358,14 +367,29 @@ export class OperatorKeys {
     return found;
   }
 
-  /** One pair after the other; a failure is reported and does not keep the work from the rest. */
-  async #each(pairs: readonly SteeredPair[], work: (pair: SteeredPair) => Promise<void>): Promise<void> {
+  /**
+   * One pair after the other; a failure is reported and does not keep the work from the rest.
+   *
+   * @param action what it is, for the audit; null: something is only looked at
+   */
+  async #each(
+    pairs: readonly SteeredPair[],
+    action: OperatorCommand | null,
+    work: (pair: SteeredPair) => Promise<void>,
+  ): Promise<void> {
     for (const pair of pairs) {
       if (this.#io.signal.aborted) return;
+      const { name } = pair.pair;
+      const done = (result: 'done' | 'failed'): void => {
+        if (action === null) return;
+        this.#io.renderer.event({ event: 'action', pair: name, by: 'keyboard', action, result });
+      };
       try {
         await work(pair);
+        done('done');
       } catch (error) {
-        this.#io.report(toCutoverError(error), pair.pair.name);
+        this.#io.report(toCutoverError(error), name);
+        done('failed');
       }
     }
   }

@@ -230,7 +230,9 @@ test(
         'keyboard cut-over declined',
         'keyboard cut-over asked',
         'keyboard cut-over confirmed',
+        'keyboard cut-over done',
         'keyboard finish asked',
+        'keyboard finish done',
       ],
     );
     assert.ok(report.pairs[0]?.clients.some(({ name, writing }) => name === CLIENT_NAME && writing));

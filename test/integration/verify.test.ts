@@ -276,6 +276,7 @@ describe('verify', () => {
       { ...repaired.result, compared: 0 },
       { different: 1, missing: 0, extra: 2, unsettled: 0, repaired: expected.length - 3, compared: 0 },
     );
+    assert.equal(repaired.result.compared, full.result.compared + 1);
     await pair.onTarget.call('FUNCTION', 'RESTORE', (await pair.onSource.call('FUNCTION', 'DUMP')) as Buffer);
     assert.equal((await verified(pair, { repair: 'all' })).result.repaired, 2);
     const { different, missing, extra, first } = await compareServers(pair.source.port, pair.target.port);

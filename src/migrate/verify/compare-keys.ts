@@ -42,85 +42,124 @@ const AT_ONCE = 16;
 
 /** Throws ReplyError where a server refuses a question, SourceError or TargetError where a connection breaks. */
 export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promise<Look> {
-  const { source, target } = sides;
-  const [here, there] = await Promise.all([Heads.read(source, keys), Heads.read(target, keys)]);
-  const found: Difference[] = [];
-  const small: number[] = [];
-  const large: number[] = [];
-  const onBoth: boolean[] = [];
+  const [here, there] = await Promise.all([Heads.read(sides.source, keys), Heads.read(sides.target, keys)]);
+  return new Page(sides, keys, here, there).look();
+}
 
-  const differ = (at: number, kind: DifferenceKind, state: string): void => {
-    const type = here.type(at) === 'none' ? there.type(at) : here.type(at);
-    found.push({
-      key: keys[at]!,
-      kind,
-      type,
-      state: `${here.type(at)} ${there.type(at)} ${state}`,
-      expiries: [here.expiresAt(at), there.expiresAt(at)],
-    });
-  };
+/** The keys of one look; they go by their place among all of them. */
+class Page {
+  readonly #sides: Sides;
+  readonly #keys: readonly Buffer[];
+  readonly #here: Heads;
+  readonly #there: Heads;
+  readonly #different: Difference[] = [];
+  /** Their values are the same. */
+  readonly #equal: number[] = [];
 
-  const alone: { readonly at: number; readonly side: Side; readonly kind: 'missing' | 'extra' }[] = [];
-  for (let at = 0; at < keys.length; at++) {
-    const [type, other] = [here.type(at), there.type(at)];
-    onBoth.push(type !== 'none' && other !== 'none');
-    if (type === 'none' || other === 'none') {
-      // both: it has expired, or was deleted, since it was found
-      if (other !== 'none') alone.push({ at, side: target, kind: 'extra' });
-      else if (type !== 'none') alone.push({ at, side: source, kind: 'missing' });
-      continue;
-    }
-    if (type !== other) differ(at, 'type', '');
-    else if (isSmall(here, there, at)) small.push(at);
-    else large.push(at);
+  constructor(sides: Sides, keys: readonly Buffer[], here: Heads, there: Heads) {
+    this.#sides = sides;
+    this.#keys = keys;
+    this.#here = here;
+    this.#there = there;
   }
 
-  const equal: number[] = [];
-  for (const request of requests(small, here)) {
-    const [left, right] = await readBoth(sides, request, keys, here);
+  async look(): Promise<Look> {
+    const [here, there] = [this.#here, this.#there];
+    const onBoth: boolean[] = [];
+    const onOne: number[] = [];
+    const small: number[] = [];
+    const large: number[] = [];
+    for (let at = 0; at < this.#keys.length; at++) {
+      const [type, other] = [here.type(at), there.type(at)];
+      onBoth.push(type !== 'none' && other !== 'none');
+      if (type === 'none' || other === 'none') {
+        // on none: it has expired, or was deleted, since it was found
+        if (type !== other) onOne.push(at);
+      } else if (type !== other) {
+        this.#differs(at, 'type', '');
+      } else if (isSmall(here, there, at)) {
+        small.push(at);
+      } else {
+        large.push(at);
+      }
+    }
+    for (const request of requests(small, here)) await this.#compareSmall(request);
+    await eachOf(large, (at) => this.#compareLarge(at));
+    await this.#compareExpiries();
+    await eachOf(onOne, (at) => this.#lookAtAlone(at));
+    return { onBoth, different: this.#different };
+  }
+
+  async #compareSmall(request: readonly number[]): Promise<void> {
+    const read = ({ connection }: Side): Promise<Replies> =>
+      connection.ask(request.length, (out) => {
+        for (const at of request) writeKeyCommand(out, readCommand(this.#here.type(at)), this.#keys[at]!);
+      });
+    const { source, target } = this.#sides;
+    const [left, right] = await Promise.all([read(source), read(target)]);
     for (const [index, at] of request.entries()) {
-      const type = here.type(at);
       if (left.error(index) === null && left.isSame(index, right)) {
-        equal.push(at);
+        this.#equal.push(at);
         continue;
       }
+      const type = this.#here.type(at);
       const state = await whileItStays(() => {
         source.connection.check(left, index, readCommand(type).name);
         target.connection.check(right, index, readCommand(type).name);
         if (isSameValue(type, left.value(index), right.value(index))) return null;
         return digestOf(left.raw(index), right.raw(index));
       });
-      if (state === null) equal.push(at);
-      else differ(at, 'value', state);
+      this.#judgeValue(at, state);
     }
   }
-  await eachOf(large, async (at) => {
-    const type = here.type(at);
+
+  async #compareLarge(at: number): Promise<void> {
+    const [key, type, size] = [this.#keys[at]!, this.#here.type(at), this.#here.size(at)];
     const state = await whileItStays(() =>
       type === 'stream'
-        ? compareStreams(sides, keys[at]!, here.size(at))
-        : compareInPieces(sides, keys[at]!, type, here.size(at)),
+        ? compareStreams(this.#sides, key, size)
+        : compareInPieces(this.#sides, key, type, size),
     );
-    if (state === null) equal.push(at);
-    else differ(at, 'value', state);
-  });
-
-  const withFields: number[] = [];
-  for (const at of equal) {
-    if (!isSameExpiry(here.expiresAt(at), there.expiresAt(at), sides.ttlToleranceMs))
-      differ(at, 'expiry', '');
-    else if (sides.fieldsExpire && here.type(at) === 'hash') withFields.push(at);
+    this.#judgeValue(at, state);
   }
-  await eachOf(withFields, async (at) => {
-    const state = await whileItStays(() => differsInFieldExpiry(sides, keys[at]!));
-    if (state !== null) differ(at, 'field-expiry', state);
-  });
-  await eachOf(alone, async ({ at, side, kind }) => {
-    const heads = side === source ? here : there;
-    const state = await whileItStays(() => stateAlone(side, keys[at]!, heads.type(at), heads.size(at)));
-    differ(at, kind, state ?? '');
-  });
-  return { onBoth, different: found };
+
+  /** Of keys whose values are the same. */
+  async #compareExpiries(): Promise<void> {
+    const { ttlToleranceMs, fieldsExpire } = this.#sides;
+    const hashes: number[] = [];
+    for (const at of this.#equal) {
+      const isSame = isSameExpiry(this.#here.expiresAt(at), this.#there.expiresAt(at), ttlToleranceMs);
+      if (!isSame) this.#differs(at, 'expiry', '');
+      else if (fieldsExpire && this.#here.type(at) === 'hash') hashes.push(at);
+    }
+    await eachOf(hashes, async (at) => {
+      const state = await whileItStays(() => differsInFieldExpiry(this.#sides, this.#keys[at]!));
+      if (state !== null) this.#differs(at, 'field-expiry', state);
+    });
+  }
+
+  async #lookAtAlone(at: number): Promise<void> {
+    const isMissing = this.#there.type(at) === 'none';
+    const [side, heads] = isMissing ? [this.#sides.source, this.#here] : [this.#sides.target, this.#there];
+    const state = await whileItStays(() => stateAlone(side, this.#keys[at]!, heads.type(at), heads.size(at)));
+    this.#differs(at, isMissing ? 'missing' : 'extra', state ?? '');
+  }
+
+  #judgeValue(at: number, state: string | null): void {
+    if (state === null) this.#equal.push(at);
+    else this.#differs(at, 'value', state);
+  }
+
+  #differs(at: number, kind: DifferenceKind, state: string): void {
+    const [type, other] = [this.#here.type(at), this.#there.type(at)];
+    this.#different.push({
+      key: this.#keys[at]!,
+      kind,
+      type: type === 'none' ? other : type,
+      state: `${type} ${other} ${state}`,
+      expiries: [this.#here.expiresAt(at), this.#there.expiresAt(at)],
+    });
+  }
 }
 
 /** Streams are always read in pieces: they have more to tell than their entries. */
@@ -141,19 +180,6 @@ function* requests(small: readonly number[], heads: Heads): Generator<readonly n
     from = index + 1;
     bytes = 0;
   }
-}
-
-function readBoth(
-  { source, target }: Sides,
-  request: readonly number[],
-  keys: readonly Buffer[],
-  heads: Heads,
-): Promise<readonly [Replies, Replies]> {
-  const read = ({ connection }: Side): Promise<Replies> =>
-    connection.ask(request.length, (out) => {
-      for (const at of request) writeKeyCommand(out, readCommand(heads.type(at)), keys[at]!);
-    });
-  return Promise.all([read(source), read(target)]);
 }
 
 const STREAM_END = keyCommand('XREVRANGE', '+', '-', 'COUNT', '1');
