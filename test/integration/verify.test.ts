@@ -515,7 +515,7 @@ describe('the command', () => {
   });
 
   it('needs no right to write', async (t) => {
-    const pair = await copied(t, { keys: 300 });
+    const pair = await copied(t, { keys: 3000 });
     await pair.onSource.call('CONFIG', 'SET', 'requirepass', 'canary-1');
     const rights = ['~*', '+@read', '+@connection', '+info', '+time', '+function|list'];
     await pair.onTarget.call('ACL', 'SETUSER', 'reader', 'on', '>canary-2', ...rights);
@@ -529,6 +529,9 @@ describe('the command', () => {
     const wrong = { ...spec, target: { ...spec.target, password: new Secret('canary-3') } };
     assert.equal(await runVerify([wrong], OPTIONS, null, io), 4);
     await pair.onTarget.call('ACL', 'SETUSER', 'reader', '-type');
+    assert.equal(await runVerify([spec], OPTIONS, null, io), 1);
+    // a single key that may not be read, among many pages of others
+    await pair.onTarget.call('ACL', 'SETUSER', 'reader', '+type', 'resetkeys', '~[^e]*');
     assert.equal(await runVerify([spec], OPTIONS, null, io), 1);
     assert.match(JSON.stringify(events), /TYPE refused by the target .*NOPERM/);
     assert.doesNotMatch(JSON.stringify(events), /canary/);

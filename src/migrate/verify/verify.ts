@@ -267,14 +267,17 @@ class Comparison {
   ): Promise<void> {
     await this.#select(db);
     const underWay = new Set<Promise<void>>();
+    const failures: unknown[] = [];
     for await (const page of pages) {
       const keys = db === 0 ? page.filter((key) => !OUR_KEYS.some((own) => own.equals(key))) : page;
       await this.#throttle.wait();
-      const job = look(keys).finally(() => underWay.delete(job));
+      const job = look(keys)
+        .catch((error: unknown) => void failures.push(error))
+        .finally(() => underWay.delete(job));
       underWay.add(job);
-      // the next page is asked for meanwhile: a failure must wait until somebody looks
-      job.catch(() => undefined);
       if (underWay.size >= PAGES_AT_ONCE) await Promise.race(underWay);
+      // a page that was not read must never pass for one that is equal
+      if (failures.length > 0) break;
       if (this.#suspects.size >= MOST_SUSPECTS) {
         await Promise.all(underWay);
         await this.#settle();
@@ -283,6 +286,7 @@ class Comparison {
       this.#tellProgress();
     }
     await Promise.all(underWay);
+    if (failures.length > 0) throw failures[0];
   }
 
   // ---- looking ------------------------------------------------------------------------------------------
