@@ -127,7 +127,7 @@ async function bigKeys(source: RespConnection): Promise<void> {
   await source.call('SET', 'big:string', 'y'.repeat(700_000));
 }
 
-describe('verify', () => {
+describe('verify', { concurrency: 2 }, () => {
   it('finds nothing where only encodings differ', async (t) => {
     const pair = await copied(
       t,
@@ -360,7 +360,7 @@ describe('verify', () => {
   }
 });
 
-describe('verify while a pair is in sync', () => {
+describe('verify while a pair is in sync', { concurrency: 2 }, () => {
   for (const feed of ['write', 'attach'] as const) {
     it(`${feed}: traffic is no difference, and what differs is found`, async (t) => {
       const scene = await inSync(t, { feed });
@@ -499,7 +499,7 @@ describe('the command', () => {
     const pair = await copied(t, { keys: 300 });
     const verify = async (...args: string[]): Promise<readonly CliEvent[]> => {
       const servers = ['--src', pair.source.uri, '--dst', pair.target.uri];
-      const run = runCli(['verify', ...servers, '--json', '--rounds', '1', ...args], { t });
+      const run = runCli(['verify', ...servers, '--json', '--rounds', '0', ...args], { t });
       const exitCode = await run.exit;
       assert.equal(run.events.at(-1)?.['exitCode'], exitCode, run.stdout() + run.stderr());
       return run.events;
