@@ -79,6 +79,12 @@ const OPTIONS: readonly OptionSpec[] = [
     commands: ['migrate', 'check', 'resume'],
   },
   {
+    flags: '--skip-unknown',
+    help: 'leave out what belongs to types and modules that the target does not have. Counted and listed',
+    group: 'Migration',
+    commands: ['migrate', 'check', 'resume'],
+  },
+  {
     flags: '--forward-publish',
     help: 'send PUBLISH and SPUBLISH on to the target',
     group: 'Migration',
@@ -270,6 +276,7 @@ export interface RawOptions {
   readonly flushTarget?: true;
   readonly allowNonempty?: true;
   readonly allowLoss?: true;
+  readonly skipUnknown?: true;
   readonly forwardPublish?: true;
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
@@ -345,6 +352,7 @@ export function resolveFormerOptions(
     ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
     ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
     ...(raw.allowLoss === true ? { allowLoss: true } : {}),
+    ...(raw.skipUnknown === true ? { skipUnknown: true } : {}),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     ...(raw.reverse === false ? { reverse: false } : {}),
     hooks: {
@@ -560,6 +568,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
     allowLoss: raw.allowLoss ?? false,
+    skipUnknown: raw.skipUnknown ?? false,
     assumeYes: raw.yes ?? false,
     resumes: null,
     runDir: raw.runDir === undefined ? defaultRunDir(around) : resolve(around.cwd, raw.runDir),

@@ -3,7 +3,9 @@
  * of ten bytes. A writer copies type and value straight into its output, one piece or many, and runs a Crc64 over
  * what it copied; what is here gives the length to announce beforehand, the version to stamp, and the footer.
  */
-import type { Crc64 } from './crc64.ts';
+import { InvariantError } from '../core/errors.ts';
+import { Crc64 } from './crc64.ts';
+import { type Form, familyOf, typeOf } from './forms.ts';
 import type { RdbFamily } from './opcodes.ts';
 
 /** u16 RDB version, u64 CRC-64. */
@@ -65,4 +67,18 @@ export function writeFooter(crc: Crc64, out: Uint8Array, at: number, version: nu
   crc.update(out, at, at + 2);
   crc.writeTo(out, at + 2);
   return at + FOOTER_BYTES;
+}
+
+/** The whole payload of a value that is at hand, stamped with the version that introduced its form. */
+export function payloadOf(form: Form, value: Buffer): Buffer {
+  const type = typeOf(form);
+  const stamp = stampOf(type, familyOf(form));
+  if (stamp === null) throw new InvariantError(`type ${type} has no stamp`);
+  const payload = Buffer.alloc(payloadLength(value.length));
+  payload[0] = type;
+  const end = 1 + value.copy(payload, 1);
+  const crc = new Crc64();
+  crc.update(payload, 0, end);
+  writeFooter(crc, payload, end, stamp);
+  return payload;
 }

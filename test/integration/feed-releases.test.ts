@@ -28,6 +28,7 @@ const OPTIONS: RunOptions = {
   flushTarget: true,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   resumes: null,
   runDir: '/nowhere',

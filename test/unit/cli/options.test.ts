@@ -49,6 +49,7 @@ test('defaults', () => {
     flushTarget: false,
     allowNonempty: false,
     allowLoss: false,
+    skipUnknown: false,
     assumeYes: false,
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },

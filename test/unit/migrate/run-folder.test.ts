@@ -34,6 +34,7 @@ const options = (): RunOptions => ({
   flushTarget: false,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   resumes: null,
   runDir: dir,
