@@ -103,6 +103,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     commands: ['migrate', 'check', 'resume'],
   },
   {
+    flags: '--skip-unknown',
+    help: 'leave out what belongs to types and modules that the target does not have. Counted and listed',
+    group: 'Migration',
+    commands: ['migrate', 'check', 'resume'],
+  },
+  {
     flags: '--forward-publish',
     help: 'send PUBLISH and SPUBLISH on to the target',
     ofPair: 'forwardPublish',
@@ -437,6 +443,7 @@ export interface RawOptions {
   readonly flushTarget?: true;
   readonly allowNonempty?: true;
   readonly allowLoss?: true;
+  readonly skipUnknown?: true;
   readonly forwardPublish?: true;
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
@@ -532,6 +539,7 @@ export function resolveFormerOptions(
     ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
     ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
     ...(raw.allowLoss === true ? { allowLoss: true } : {}),
+    ...(raw.skipUnknown === true ? { skipUnknown: true } : {}),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     ...(raw.reverse === false ? { reverse: false } : {}),
     hooks: { ...hooks, ...now.hooks },
@@ -604,6 +612,7 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
     flushTarget: raw.flushTarget ?? false,
     allowNonempty: raw.allowNonempty ?? false,
     allowLoss: raw.allowLoss ?? false,
+    skipUnknown: raw.skipUnknown ?? false,
     assumeYes: raw.yes ?? false,
     fleet: fleetOptions(raw),
     resumes: null,

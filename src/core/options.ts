@@ -57,6 +57,8 @@ export interface RunOptions {
   readonly allowNonempty: boolean;
   /** What the target has no place for may be left out, where nothing older holds it. */
   readonly allowLoss: boolean;
+  /** Values and commands of types and modules that the target does not have may be left out, counted. */
+  readonly skipUnknown: boolean;
   readonly assumeYes: boolean;
   readonly fleet: FleetOptions;
   /** The run that is gone on with; null: a new one. */

@@ -11,20 +11,33 @@ import { atLeast, type Release, readRelease } from './release.ts';
 export interface CompareOptions {
   /** Keys left out in every database, besides our own two. */
   readonly exclude?: readonly string[];
-  /** Expiry may differ by this much (default 1,000). */
+  /**
+   * Expiry may differ by this much. Default: 1,000; a minute where a side knows only what is left of it (before 7.0),
+   * which both say at moments of their own, and replicas and writers count from when they have heard of it.
+   */
   readonly ttlToleranceMs?: number;
+  /**
+   * Also what `a` has and `b` has no place for, and when consumers of streams were last active (7.2), which even a
+   * native replica knows only of what came with its copy. Default: what both have.
+   */
+  readonly thorough?: boolean;
 }
+
+/** What a key can differ in: `value` is its type, value or expiry. Function libraries are of no key. */
+export type Aspect = 'value' | 'field-ttls' | 'stream-counters' | 'functions';
 
 export interface Comparison {
   /** Keys found on both sides. */
   readonly compared: number;
   /** Of these, how many differ in type, value or expiry; a difference in function libraries counts as one. */
   readonly different: number;
+  /** Of the different ones, how many in what; only what was found. */
+  readonly aspects: Readonly<Partial<Record<Aspect, number>>>;
   /** Keys of `a` that `b` lacks. */
   readonly missing: number;
   /** Keys of `b` that `a` lacks. */
   readonly extra: number;
-  /** The first finding, with the key but without values; safe to show. */
+  /** The first finding, of a `value` where there is one, with the key but without values; safe to show. */
   readonly first: string | null;
   /** DEBUG DIGEST; null unless both are of the same release and allow it. It covers our own keys, too. */
   readonly digestA: string | null;
@@ -44,7 +57,7 @@ export async function compareServers(
   b: number,
   options: CompareOptions = {},
 ): Promise<Comparison> {
-  const { exclude = [], ttlToleranceMs = 1_000 } = options;
+  const { exclude = [], thorough = false } = options;
   const left = await RespConnection.connect(a);
   const right = await RespConnection.connect(b).catch((error: unknown) => {
     left.close();
@@ -52,7 +65,8 @@ export async function compareServers(
   });
   try {
     const releases = [await readRelease(left), await readRelease(right)] as const;
-    const features = commonFeatures(releases);
+    const features = featuresToAsk(releases, thorough);
+    const { ttlToleranceMs = features.right.expireTime ? 1_000 : 60_000 } = options;
     const tally = new Tally();
     const databases = new Set([...(await databasesOf(left)), ...(await databasesOf(right))]);
     for (const database of [...databases].sort((one, other) => one - other)) {
@@ -62,7 +76,7 @@ export async function compareServers(
       const [leftKeys, rightKeys] = await Promise.all([keysOf(left, leftOut), keysOf(right, leftOut)]);
       await compareDatabase({ left, right, database, features, ttlToleranceMs, tally }, leftKeys, rightKeys);
     }
-    if (features.functions) await compareFunctions(left, right, tally);
+    await compareFunctions({ left, right, features, tally });
     const sameRelease = releases[0].kind === releases[1].kind && releases[0].version === releases[1].version;
     const [digestA, digestB] = sameRelease
       ? await Promise.all([digestOf(left), digestOf(right)])
@@ -89,30 +103,49 @@ async function digestOf(connection: RespConnection): Promise<string | null> {
   return Buffer.isBuffer(reply) ? reply.toString() : null;
 }
 
-/** What both servers can be asked: only that is compared. */
+/** What a server is asked for. */
 interface Features {
   /** XINFO STREAM FULL (6.0): pending entries with their delivery times. */
   readonly streamFull: boolean;
-  /** Stream counters `entries-added`, `max-deleted-entry-id`, `entries-read`; PEXPIRETIME; functions (7.0). */
+  /** `entries-added`, `max-deleted-entry-id`, `entries-read` (7.0). */
   readonly streamCounters: boolean;
+  /** `seen-time`, `active-time` of consumers (7.2). */
+  readonly streamActivity: boolean;
+  /** PEXPIRETIME (7.0). */
   readonly expireTime: boolean;
+  /** FUNCTION LIST (7.0). */
   readonly functions: boolean;
   /** HPEXPIRETIME: Redis 7.4, Valkey 9.0. */
   readonly fieldExpiry: boolean;
 }
 
-function commonFeatures(releases: readonly Release[]): Features {
-  const all = (redis: string, valkey = '0'): boolean =>
-    releases.every(({ kind, version, redisVersion }) =>
-      kind === 'valkey' ? atLeast(version, valkey) : atLeast(redisVersion, redis),
-    );
-  return {
-    streamFull: all('6.0'),
-    streamCounters: all('7.0'),
-    expireTime: all('7.0'),
-    functions: all('7.0'),
-    fieldExpiry: all('7.4', '9.0'),
+interface FeaturesOfBoth {
+  readonly left: Features;
+  readonly right: Features;
+}
+
+/** Left as many as right, but when thorough: then left has all of its own. What decides on a form is of both. */
+function featuresToAsk([a, b]: readonly [Release, Release], thorough: boolean): FeaturesOfBoth {
+  const has = (release: Release, redis: string, valkey = '0'): boolean =>
+    release.kind === 'valkey' ? atLeast(release.version, valkey) : atLeast(release.redisVersion, redis);
+  const both = (redis: string, valkey?: string): boolean => has(a, redis, valkey) && has(b, redis, valkey);
+  const right: Features = {
+    streamFull: both('6.0'),
+    streamCounters: both('7.0'),
+    streamActivity: thorough && both('7.2'),
+    expireTime: both('7.0'),
+    functions: both('7.0'),
+    fieldExpiry: both('7.4', '9.0'),
   };
+  if (!thorough) return { left: right, right };
+  const left: Features = {
+    ...right,
+    streamCounters: has(a, '7.0'),
+    streamActivity: has(a, '7.2'),
+    functions: has(a, '7.0'),
+    fieldExpiry: has(a, '7.4', '9.0'),
+  };
+  return { left, right };
 }
 
 /** Counts findings and keeps the first. */
@@ -121,16 +154,23 @@ class Tally {
   different = 0;
   missing = 0;
   extra = 0;
+  readonly aspects: Partial<Record<Aspect, number>> = {};
   first: string | null = null;
+  #firstAspect: Aspect | null = null;
 
-  find(kind: 'different' | 'missing' | 'extra', what: string): void {
+  find(kind: 'different' | 'missing' | 'extra', what: string, aspect: Aspect = 'value'): void {
     this[kind] += 1;
-    this.first ??= what;
+    if (kind === 'different') this.aspects[aspect] = (this.aspects[aspect] ?? 0) + 1;
+    // a wrong value is the better thing to look at
+    const better = this.#firstAspect !== 'value' && aspect === 'value';
+    if (this.first !== null && !better) return;
+    this.first = what;
+    this.#firstAspect = aspect;
   }
 
   figures(): Omit<Comparison, 'digestA' | 'digestB'> {
-    const { compared, different, missing, extra, first } = this;
-    return { compared, different, missing, extra, first };
+    const { compared, different, aspects, missing, extra, first } = this;
+    return { compared, different, aspects, missing, extra, first };
   }
 }
 
@@ -158,7 +198,7 @@ interface Sides {
   readonly left: RespConnection;
   readonly right: RespConnection;
   readonly database: number;
-  readonly features: Features;
+  readonly features: FeaturesOfBoth;
   readonly ttlToleranceMs: number;
   readonly tally: Tally;
 }
@@ -168,8 +208,8 @@ async function compareDatabase(sides: Sides, leftKeys: Set<string>, rightKeys: S
   for (let from = 0; from < keys.length; from += KEYS_PER_BATCH) {
     const batch = keys.slice(from, from + KEYS_PER_BATCH).map((key) => Buffer.from(key, 'latin1'));
     const [here, there] = await Promise.all([
-      readRecords(sides.left, batch, sides.features),
-      readRecords(sides.right, batch, sides.features),
+      readRecords(sides.left, batch, sides.features.left),
+      readRecords(sides.right, batch, sides.features.right),
     ]);
     for (const [at, key] of batch.entries()) compareRecords(sides, key, here[at]!, there[at]!);
   }
@@ -177,8 +217,8 @@ async function compareDatabase(sides: Sides, leftKeys: Set<string>, rightKeys: S
 
 function compareRecords(sides: Sides, key: Buffer, here: KeyRecord, there: KeyRecord): void {
   const { tally } = sides;
-  const report = (kind: 'different' | 'missing' | 'extra', what: string): void =>
-    tally.find(kind, `db${sides.database} "${printable(key.toString(), 80)}" ${what}`);
+  const report = (kind: 'different' | 'missing' | 'extra', what: string, aspect?: Aspect): void =>
+    tally.find(kind, `db${sides.database} "${printable(key.toString(), 80)}" ${what}`, aspect);
   // Both gone: the key expired between SCAN and now
   if (here.type === 'none' && there.type === 'none') return;
   if (there.type === 'none') {
@@ -194,8 +234,12 @@ function compareRecords(sides: Sides, key: Buffer, here: KeyRecord, there: KeyRe
     report('different', `is a ${here.type} here, a ${there.type} there`);
   } else if (here.value !== there.value) {
     report('different', `(${here.type}): values differ`);
-  } else if (!sameExpiry([here.expiry, ...here.fieldExpiry], [there.expiry, ...there.fieldExpiry], sides)) {
+  } else if (!sameExpiry([here.expiry], [there.expiry], sides)) {
     report('different', `(${here.type}): expiry differs`);
+  } else if (!sameExpiry(here.fieldExpiry, there.fieldExpiry, sides)) {
+    report('different', `(${here.type}): expiry of fields differs`, 'field-ttls');
+  } else if (here.counters !== there.counters) {
+    report('different', `(${here.type}): counters differ`, 'stream-counters');
   }
 }
 
@@ -217,6 +261,8 @@ interface KeyRecord {
   readonly expiry: number;
   /** Of a hash's fields, in the order of the sorted field names; empty when not asked for. */
   readonly fieldExpiry: readonly number[];
+  /** Of a stream and its groups, what is no data of an application; empty when not asked for. */
+  readonly counters: string;
 }
 
 /** Three round trips for all keys: type and expiry, value, and what a hash or stream needs besides. */
@@ -239,11 +285,19 @@ async function readRecords(
     const type = types[at]!;
     const reply = values[at] ?? null;
     const fields = type === 'hash' && features.fieldExpiry ? sortedPairs(reply).map(([field]) => field) : [];
+    const { value, counters } =
+      type === 'stream'
+        ? await streamTexts(connection, key, reply, features)
+        : {
+            value: type === 'vectorset' ? await vectorsText(connection, key, reply) : valueText(type, reply),
+            counters: '',
+          };
     records.push({
       type,
-      value: type === 'stream' ? await streamText(connection, key, reply, features) : valueText(type, reply),
+      value,
       expiry: Number(heads[2 * at + 1]),
       fieldExpiry: fields.length === 0 ? [] : await fieldExpiryOf(connection, key, fields),
+      counters,
     });
   }
   return records;
@@ -266,6 +320,8 @@ function readCommand(type: string, key: Buffer, features: Features): Command {
     case 'stream':
       // COUNT 0: all entries and all pending ones
       return features.streamFull ? ['XINFO', 'STREAM', key, 'FULL', 'COUNT', 0] : ['XRANGE', key, '-', '+'];
+    case 'vectorset':
+      return ['VCARD', key];
     default:
       // Types of modules and of later releases
       return ['DUMP', key];
@@ -306,72 +362,134 @@ async function fieldExpiryOf(
   return asArray(reply).map(Number);
 }
 
-/** Entries, last id, groups with their consumers and pending entries; counters where both servers have them. */
-async function streamText(
+interface StreamTexts {
+  readonly value: string;
+  readonly counters: string;
+}
+
+/** Entries, last id, groups with their consumers and pending entries; counters and activity where asked for. */
+async function streamTexts(
   connection: RespConnection,
   key: Buffer,
   reply: Reply,
   features: Features,
-): Promise<string> {
-  if (reply instanceof ReplyError) return `error ${reply.message}`;
-  if (!features.streamFull) return oldStreamText(connection, key, reply);
+): Promise<StreamTexts> {
+  if (reply instanceof ReplyError) return { value: `error ${reply.message}`, counters: '' };
+  if (!features.streamFull) return oldStreamTexts(connection, key, reply, features);
   const stream = asMap(reply);
+  const groups = asArray(stream.get('groups')).map(asMap);
   const parts: Reply[] = [stream.get('last-generated-id') ?? null, stream.get('entries') ?? null];
-  if (features.streamCounters) {
-    parts.push(stream.get('max-deleted-entry-id') ?? null, stream.get('entries-added') ?? null);
-  }
-  for (const item of asArray(stream.get('groups'))) {
-    const group = asMap(item);
-    const consumers = asArray(group.get('consumers')).map((consumer) => textOf(asMap(consumer).get('name')));
+  const activity: Reply[] = [];
+  for (const group of groups) {
+    const consumers = asArray(group.get('consumers')).map(asMap).sort(byName);
     parts.push([
       group.get('name') ?? null,
       group.get('last-delivered-id') ?? null,
-      features.streamCounters ? (group.get('entries-read') ?? null) : null,
       // [id, consumer, delivery time, delivery count]
       group.get('pending') ?? group.get('pel') ?? null,
-      consumers.sort().map((name) => Buffer.from(name, 'latin1')),
+      consumers.map((consumer) => consumer.get('name') ?? null),
     ]);
+    for (const consumer of consumers) {
+      activity.push(consumer.get('seen-time') ?? null, consumer.get('active-time') ?? null);
+    }
   }
-  return join(parts);
+  const counters = [
+    ...(features.streamCounters ? countersOf(stream, groups) : []),
+    ...(features.streamActivity ? activity : []),
+  ];
+  return { value: join(parts), counters: join(counters) };
 }
 
-/** Before XINFO STREAM FULL: pending entries without their delivery times, which XPENDING gives as an age only. */
-async function oldStreamText(connection: RespConnection, key: Buffer, entries: Reply): Promise<string> {
-  const [info, groups] = await connection.pipeline([
+/**
+ * Before XINFO STREAM FULL: pending entries without their delivery times, which XPENDING gives as an age only. No
+ * activity, which would be an age, too.
+ */
+async function oldStreamTexts(
+  connection: RespConnection,
+  key: Buffer,
+  entries: Reply,
+  features: Features,
+): Promise<StreamTexts> {
+  const [info, groupsReply] = await connection.pipeline([
     ['XINFO', 'STREAM', key],
     ['XINFO', 'GROUPS', key],
   ]);
+  const groups = asArray(groupsReply).map(asMap);
   const parts: Reply[] = [asMap(info).get('last-generated-id') ?? null, entries];
-  for (const item of asArray(groups)) {
-    const group = asMap(item);
+  for (const group of groups) {
     const name = group.get('name');
     if (!Buffer.isBuffer(name)) continue;
     const [consumers, pending] = await connection.pipeline([
       ['XINFO', 'CONSUMERS', key, name],
       ['XPENDING', key, name, '-', '+', Number(group.get('pending') ?? 0) + 1],
     ]);
-    const names = asArray(consumers).map((consumer) => textOf(asMap(consumer).get('name')));
     parts.push([
       name,
       group.get('last-delivered-id') ?? null,
       asArray(pending).map((entry) => asArray(entry).filter((_, at) => at !== 2)),
-      names.sort().map((consumer) => Buffer.from(consumer, 'latin1')),
+      asArray(consumers)
+        .map(asMap)
+        .sort(byName)
+        .map((consumer) => consumer.get('name') ?? null),
     ]);
   }
-  return join(parts);
+  return {
+    value: join(parts),
+    counters: join(features.streamCounters ? countersOf(asMap(info), groups) : []),
+  };
 }
 
-async function compareFunctions(left: RespConnection, right: RespConnection, tally: Tally): Promise<void> {
-  const libraries = async (connection: RespConnection): Promise<string> => {
-    const [reply] = await connection.pipeline([['FUNCTION', 'LIST', 'WITHCODE']]);
+function countersOf(
+  stream: ReadonlyMap<string, Reply>,
+  groups: readonly ReadonlyMap<string, Reply>[],
+): Reply[] {
+  return [
+    stream.get('max-deleted-entry-id') ?? null,
+    stream.get('entries-added') ?? null,
+    ...groups.map((group) => group.get('entries-read') ?? null),
+  ];
+}
+
+function byName(one: ReadonlyMap<string, Reply>, other: ReadonlyMap<string, Reply>): number {
+  const [left, right] = [textOf(one.get('name')), textOf(other.get('name'))];
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** Shape, members, their vectors as they are kept, and attributes (Redis 8.0); not the graph, which has no order. */
+async function vectorsText(connection: RespConnection, key: Buffer, card: Reply): Promise<string> {
+  const [info, members] = await connection.pipeline([
+    ['VINFO', key],
+    ['VRANDMEMBER', key, Number(card)],
+  ]);
+  const names = asArray(members).map(textOf).sort();
+  const vectors = await connection.pipeline(
+    names
+      .map((name) => Buffer.from(name, 'latin1'))
+      .flatMap((name) => [
+        ['VEMB', key, name, 'RAW'],
+        ['VGETATTR', key, name],
+      ]),
+  );
+  const shape = ['quant-type', 'vector-dim', 'hnsw-m'].map((field) => asMap(info).get(field) ?? null);
+  return join([...shape, join(names), ...vectors]);
+}
+
+async function compareFunctions({
+  left,
+  right,
+  features,
+  tally,
+}: Pick<Sides, 'left' | 'right' | 'features' | 'tally'>): Promise<void> {
+  const libraries = async (connection: RespConnection, { functions }: Features): Promise<string> => {
+    const [reply] = functions ? await connection.pipeline([['FUNCTION', 'LIST', 'WITHCODE']]) : [];
     return join(
       asArray(reply)
         .map((library) => join(asMap(library).get('library_code') ?? null))
         .sort(),
     );
   };
-  if ((await libraries(left)) !== (await libraries(right))) {
-    tally.find('different', 'the function libraries differ');
+  if ((await libraries(left, features.left)) !== (await libraries(right, features.right))) {
+    tally.find('different', 'the function libraries differ', 'functions');
   }
 }
 

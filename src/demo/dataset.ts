@@ -14,8 +14,12 @@ export interface DatasetOptions {
   /** How many keys to write, all databases together (default 200,000; at least a few hundred for all types). */
   readonly keys?: number;
   readonly seed?: number;
-  /** Members of each of the four big collections (default 50,000); they are in database 0. */
+  /** Members of each of the big collections (default 50,000); they are in database 0. */
   readonly bigMembers?: number;
+  /** Default: true, where the server has them. False for targets before 5.0. */
+  readonly streams?: boolean;
+  /** Default: false; for servers that have them (Redis 8.0) and targets that do. */
+  readonly vectorSets?: boolean;
 }
 
 /** The databases that the dataset and the traffic use; any server has these by default. */
@@ -32,15 +36,18 @@ const BYTES_PER_BATCH = 256 * 1024;
  * by one batch in flight and one being made. Throws SourceError `demo-dataset` when the server refuses a command.
  */
 export async function loadDataset(port: number, options: DatasetOptions = {}): Promise<number> {
-  const { keys = 200_000, seed = 1, bigMembers = 50_000 } = options;
+  const { keys = 200_000, seed = 1, bigMembers = 50_000, streams = true, vectorSets = false } = options;
   const connection = await RespConnection.connect(port);
   try {
     const { redisVersion, kind, version } = await readRelease(connection);
     const has: Features = {
       hyperLogLog: atLeast(redisVersion, '2.8.9'),
-      streams: atLeast(redisVersion, '5.0'),
+      geo: atLeast(redisVersion, '3.2'),
+      streams: streams && atLeast(redisVersion, '5.0'),
+      consumersWithoutEntries: atLeast(redisVersion, '6.2'),
       functions: atLeast(redisVersion, '7.0'),
       fieldExpiry: kind === 'valkey' ? atLeast(version, '9.0') : atLeast(redisVersion, '7.4'),
+      vectorSets: vectorSets && kind === 'redis' && atLeast(redisVersion, '8.0'),
     };
     const batches = new Batches(connection);
     const random = randomFrom(seed);
@@ -50,7 +57,7 @@ export async function loadDataset(port: number, options: DatasetOptions = {}): P
     let written = 0;
     for (const [index, database] of DATABASES.entries()) {
       await batches.add(['SELECT', database]);
-      const special = index === 0 ? specialKeys(random, bigMembers) : [];
+      const special = index === 0 ? specialKeys(random, bigMembers, has) : [];
       for (const commands of special) await batches.addAll(commands);
       const common = Math.max(0, (shares[index] ?? 0) - special.length);
       for (let number = 0; number < common; number += 1) {
@@ -68,9 +75,12 @@ export async function loadDataset(port: number, options: DatasetOptions = {}): P
 
 interface Features {
   readonly hyperLogLog: boolean;
+  readonly geo: boolean;
   readonly streams: boolean;
+  readonly consumersWithoutEntries: boolean;
   readonly functions: boolean;
   readonly fieldExpiry: boolean;
+  readonly vectorSets: boolean;
 }
 
 const LIBRARY = `#!lua name=demo
@@ -114,6 +124,8 @@ function makeKey(number: number, random: Random, has: Features): Command[] {
       return [['SET', Buffer.concat([Buffer.from(`bin:${number}:`), random.bytes(6)]), random.bytes(60)]];
     case 9:
       return has.fieldExpiry && number % 40 === 9 ? hashWithExpiry(number, random) : text(number, random);
+    case 10:
+      return has.geo ? places(`geo:${number}`, random) : text(number, random);
     default:
       return text(number, random);
   }
@@ -132,6 +144,11 @@ function hashWithExpiry(number: number, random: Random): Command[] {
   ];
 }
 
+function places(key: string, random: Random): Command[] {
+  const place = () => [random.below(360_000) / 1000 - 180, random.below(170_000) / 1000 - 85, random.text(6)];
+  return [['GEOADD', key, ...several(random, 8, place).flat()]];
+}
+
 /** A stream with deleted entries, two groups, two consumers and entries that are still pending. */
 function streamOf(key: string, random: Random): Command[] {
   const commands: Command[] = [];
@@ -147,8 +164,8 @@ function streamOf(key: string, random: Random): Command[] {
   return commands;
 }
 
-/** Keys that exist once: big collections, big and empty values, odd names, extreme scores. */
-function specialKeys(random: Random, bigMembers: number): Command[][] {
+/** Keys that exist once: big collections, big and empty values, odd names, extreme numbers, a form of each type. */
+function specialKeys(random: Random, bigMembers: number, has: Features): Command[][] {
   const piecewise = (head: Command, member: (at: number) => Command): Command[] => {
     const commands: Command[] = [];
     for (let from = 0; from < bigMembers; from += 500) {
@@ -183,9 +200,75 @@ function specialKeys(random: Random, bigMembers: number): Command[][] {
         'huge',
         '5e-324',
         'tiny',
+        '-0',
+        'zero',
       ],
     ],
+    [['SET', 'int:8', -7]],
+    [['SET', 'int:16', 30_000]],
+    [['SET', 'int:64', '-9223372036854775808']],
+    [['SADD', 'intset:16', -1, 2, 30_000]],
+    [['SADD', 'intset:64', -1, 70_000, '9223372036854775807', '-9223372036854775808']],
+    // one node of the list for itself, between small ones
+    [['RPUSH', 'list:uneven', 'small', random.text(20_000), 'abc'.repeat(10_000), 'small']],
+    ...(has.hyperLogLog ? [[['PFADD', 'hll:dense', ...Array.from({ length: 4_000 }, (_, at) => at)]]] : []),
+    ...(has.streams ? [bigStream(bigMembers, has)] : []),
+    ...(has.fieldExpiry ? [bigHashWithExpiry(bigMembers)] : []),
+    ...(has.vectorSets ? [vectorSet(random)] : []),
   ];
+}
+
+/** Several nodes of entries of two shapes, groups at several places, pending entries, some of them deleted. */
+function bigStream(members: number, has: Features): Command[] {
+  const key = 'big:stream';
+  const entries = Math.min(members, 1_000);
+  const id = (entry: number): string => `${STREAM_EPOCH_MS + entry}-0`;
+  const commands: Command[] = [];
+  for (let entry = 1; entry <= entries; entry += 1) {
+    const fields = entry % 50 === 0 ? ['other', 'shape', 'of', entry] : ['n', entry, 'kind', `k${entry % 7}`];
+    commands.push(['XADD', key, id(entry), ...fields]);
+  }
+  const half = Math.floor(entries / 2);
+  commands.push(
+    ['XGROUP', 'CREATE', key, 'all', 0],
+    ['XGROUP', 'CREATE', key, 'late', id(half)],
+    ['XGROUP', 'CREATE', key, 'new', '$'],
+    ['XREADGROUP', 'GROUP', 'all', 'one', 'COUNT', half, 'STREAMS', key, '>'],
+    ['XREADGROUP', 'GROUP', 'all', 'two', 'COUNT', 10, 'STREAMS', key, '>'],
+    ['XREADGROUP', 'GROUP', 'late', 'one', 'COUNT', 10, 'STREAMS', key, '>'],
+    // delivered again: a count of 2 and another time
+    ['XCLAIM', key, 'all', 'three', 0, id(2), id(3)],
+    ['XDEL', key, id(1), id(3), id(half), id(entries)],
+  );
+  if (has.consumersWithoutEntries) commands.push(['XGROUP', 'CREATECONSUMER', key, 'new', 'idle']);
+  return commands;
+}
+
+/** Too big for the compact form; half of the fields expire, each at another time. */
+function bigHashWithExpiry(members: number): Command[] {
+  const key = 'big:hashttl';
+  const fields = Array.from({ length: Math.min(members, 2_000) }, (_, at) => `field:${at}`);
+  const from = Date.now() + HOUR_MS;
+  return [
+    ['HMSET', key, ...fields.flatMap((field, at) => [field, at])],
+    ...fields
+      .filter((_, at) => at % 2 === 0)
+      .map((field, at): Command => ['HPEXPIREAT', key, from + at * 1_000, 'FIELDS', 1, field]),
+  ];
+}
+
+function vectorSet(random: Random): Command[] {
+  const numbers = (): number[] => Array.from({ length: 8 }, () => random.below(2_000) / 1_000 - 1);
+  const add = (name: string, ...options: string[]): Command => [
+    'VADD',
+    'vectors',
+    'VALUES',
+    8,
+    ...numbers(),
+    name,
+    ...options,
+  ];
+  return [...several(random, 50, () => add(random.text(6))), add('with', 'SETATTR', '{"year":1998}')];
 }
 
 function several<T>(random: Random, most: number, make: () => T): T[] {

@@ -35,7 +35,7 @@ export interface DemoServer {
   stop(): Promise<void>;
 }
 
-const READY_TIMEOUT_MS = 10_000;
+const READY_TIMEOUT_MS = 30_000;
 /** For one question; a server that is merely slow is asked again. */
 const ANSWER_TIMEOUT_MS = 2_000;
 const FIRST_PORT = 10_240;

@@ -5,7 +5,7 @@
 import { type Command, type Reply, ReplyError, RespConnection } from '../resp/connection.ts';
 import { DATABASES } from './dataset.ts';
 import { type Random, randomFrom } from './random.ts';
-import { atLeast, readRelease } from './release.ts';
+import { atLeast, type Release, readRelease } from './release.ts';
 
 export interface TrafficOptions {
   /** On loopback. */
@@ -15,6 +15,10 @@ export interface TrafficOptions {
   readonly seed?: number;
   /** Keys per type and database (default 200): fewer means more writes to each. */
   readonly keysPerType?: number;
+  /** Default: true, where the server has them. False for targets before 5.0. */
+  readonly streams?: boolean;
+  /** Also forms of commands that came later, or that are replicated as others (default: false). */
+  readonly manyForms?: boolean;
 }
 
 export interface TrafficStats {
@@ -52,10 +56,17 @@ const MOST_WRITES_PER_BATCH = 200;
  * survived (it dials again). Throws SourceError `demo-connection` only when the first connection fails.
  */
 export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
-  const { port, ratePerSecond = 2_000, seed = 1, keysPerType = 200 } = options;
+  const {
+    port,
+    ratePerSecond = 2_000,
+    seed = 1,
+    keysPerType = 200,
+    streams = true,
+    manyForms = false,
+  } = options;
   let connection = await RespConnection.connect(port);
-  const { redisVersion } = await readRelease(connection);
-  const write = writesFor(redisVersion, randomFrom(seed), keysPerType);
+  const release = await readRelease(connection);
+  const write = writesFor(release, randomFrom(seed), { keysPerType, streams, manyForms });
   const stats = { acknowledged: 0, refused: 0, unanswered: 0, witness: 0, lastError: null as string | null };
   let stopping = false;
 
@@ -200,7 +211,16 @@ interface Writes {
 }
 
 /** The writes that a server of this release understands. */
-function writesFor(redisVersion: string, random: Random, keysPerType: number): Writes {
+function writesFor(
+  release: Release,
+  random: Random,
+  {
+    keysPerType,
+    streams,
+    manyForms,
+  }: Required<Pick<TrafficOptions, 'keysPerType' | 'streams' | 'manyForms'>>,
+): Writes {
+  const { redisVersion } = release;
   const key = (type: string): string => `traffic:${type}:${random.below(keysPerType)}`;
   const makers: (() => Command)[] = [
     () => ['INCR', key('count')],
@@ -217,15 +237,62 @@ function writesFor(redisVersion: string, random: Random, keysPerType: number): W
     () => ['DEL', key(['text', 'list', 'session', 'hash'][random.below(4)] ?? 'text')],
   ];
   if (atLeast(redisVersion, '3.2')) makers.push(() => ['SPOP', key('set'), 3]);
-  if (atLeast(redisVersion, '5.0')) {
+  if (streams && atLeast(redisVersion, '5.0')) {
     makers.push(() => ['XADD', key('stream'), 'MAXLEN', '~', 500, '*', 'n', random.below(1000)]);
   }
   if (atLeast(redisVersion, '6.2')) makers.push(() => ['LMOVE', key('list'), key('list'), 'LEFT', 'RIGHT']);
+  if (manyForms) makers.push(...furtherForms(release, random, key));
   return {
     random,
     next: () => (makers[random.below(makers.length)] ?? makers[0]!)(),
     database: () => DATABASES[random.below(DATABASES.length)] ?? 0,
   };
+}
+
+/** None of these is refused by the source, and each can be brought to any target. */
+function furtherForms(
+  { kind, version, redisVersion }: Release,
+  random: Random,
+  key: (type: string) => string,
+): (() => Command)[] {
+  const ttlMs = (): number => 3_600_000 + random.below(3_600_000);
+  const field = (): string => `f${random.below(10)}`;
+  const member = (): string => `m${random.below(20)}`;
+  const since: readonly (readonly [redis: string, make: () => Command])[] = [
+    ['2.8', () => ['PEXPIRE', key('count'), ttlMs()]],
+    ['2.8', () => ['PERSIST', key('count')]],
+    ['2.8', () => ['GETSET', key('text'), random.text(9)]],
+    ['2.8', () => ['SETBIT', key('bits'), random.below(500), random.below(2)]],
+    ['2.8', () => ['BITOP', 'XOR', key('bits'), key('bits'), key('bits')]],
+    ['2.8', () => ['RPOPLPUSH', key('list'), key('list')]],
+    ['2.8', () => ['SORT', key('list'), 'ALPHA', 'STORE', key('sorted')]],
+    ['2.8', () => ['HDEL', key('hash'), field()]],
+    ['2.8', () => ['ZREMRANGEBYRANK', key('zset'), 0, 0]],
+    // before, nothing stops the writes of scripts: no fence of a cutover, either
+    [
+      '6.0',
+      () => ['EVAL', "return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, key('count'), random.below(9)],
+    ],
+    ['2.8.9', () => ['PFADD', key('hll'), random.text(3)]],
+    ['4.0', () => ['UNLINK', key('range')]],
+    ['5.0', () => ['ZPOPMIN', key('zset')]],
+    ['6.0', () => ['SET', key('session'), random.text(20), 'KEEPTTL']],
+    ['6.2', () => ['ZADD', key('zset'), 'GT', random.below(1000), member(), random.below(1000), member()]],
+    ['6.2', () => ['COPY', key('list'), key('copied'), 'REPLACE']],
+    ['6.2', () => ['GETEX', key('session'), 'PX', ttlMs()]],
+    ['6.2', () => ['GETDEL', key('range')]],
+    ['6.2', () => ['LPOP', key('list'), 2]],
+    ['7.0', () => ['LMPOP', 2, key('list'), key('copied'), 'RIGHT', 'COUNT', 2]],
+    ['7.0', () => ['EXPIRE', key('count'), 9_000, 'GT']],
+  ];
+  const makers = since.filter(([redis]) => atLeast(redisVersion, redis)).map(([, make]) => make);
+  const has = (redis: string): boolean =>
+    kind === 'valkey' ? atLeast(version, '9.0') : atLeast(redisVersion, redis);
+  if (has('7.4')) makers.push(() => ['HPEXPIRE', key('hash'), ttlMs(), 'FIELDS', 1, field()]);
+  if (has('8.0')) {
+    makers.push(() => ['HSETEX', key('hash'), 'PX', ttlMs(), 'FIELDS', 1, field(), random.below(99)]);
+  }
+  return makers;
 }
 
 function messageOf(error: unknown): string {

@@ -27,7 +27,7 @@ import type { Spool } from '../spool/spool.ts';
 import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
-import type { CompleteCopy, KeptCopy } from './kept-copy.ts';
+import { type CompleteCopy, CopyKeeper } from './kept-copy.ts';
 import { notNow } from './pair-context.ts';
 import type { ReplicationState } from './roles.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
@@ -92,6 +92,7 @@ export class AttachFeed implements Feed, ReplicaListener {
   readonly #listener: AttachListener;
   readonly #signal: AbortSignal;
   readonly #tail: TailKeeper;
+  readonly #keeper: CopyKeeper;
   #server: ReplicaServer | null = null;
   #stage: Stage;
   #replid = '';
@@ -105,8 +106,6 @@ export class AttachFeed implements Feed, ReplicaListener {
   #onReached: () => void = () => undefined;
   #stopped = false;
   #looking = false;
-  /** As the spool keeps the copy; null: it does not, or not any more. */
-  #keptName: string | null = null;
   /** How often the present copy was begun to be handed out. */
   #handouts = 0;
   #snapshotBytes = 0;
@@ -127,6 +126,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#listener = listener;
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
+    this.#keeper = new CopyKeeper(spool, listener.keepCopy, (error) => this.#fail(error));
     this.#stage = { kind: 'idle' };
     this.#applied.restart(-1);
     switch (begin.kind) {
@@ -138,8 +138,8 @@ export class AttachFeed implements Feed, ReplicaListener {
         this.#replid = begin.at.replid;
         return;
       case 'kept': {
-        const { name, position, framing, streamStart } = begin.copy;
-        this.#keptName = name;
+        const { position, framing, streamStart } = begin.copy;
+        this.#keeper.takeOver(begin.copy);
         this.#beginPayload(position, framing, streamStart);
         return;
       }
@@ -395,10 +395,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#beginPayload(position, framing, streamStart);
     this.#server?.payloadEnd(streamStart);
     this.#listener.waiting(null);
-    const { keepCopy } = this.#listener;
-    if (keepCopy === null) return;
-    this.#keptName = this.#spool.keep();
-    await keepCopy({ name: this.#keptName, position, framing });
+    await this.#keeper.begin(position, framing);
   }
 
   #beginPayload(position: ReplicationPosition, framing: Framing, streamStart: number | null): void {
@@ -528,7 +525,7 @@ export class AttachFeed implements Feed, ReplicaListener {
         scanner: new StreamScanner({ position: streamStart, db: this.#auxDb }),
       };
       this.#spool.release(streamStart);
-      this.#keepNoLonger();
+      this.#keeper.end();
       this.#tail.passed({ position: streamStart, db: this.#auxDb });
       this.#setApplied(offset);
       this.#listener.snapshotLoaded([]);
@@ -636,22 +633,9 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#replid = replid;
     if (stage.kind === 'payload') {
       stage.position = { replid, offset: stage.position.offset };
-      const { position, framing } = stage;
-      if (this.#keptName !== null) this.#noteKept({ name: this.#keptName, position, framing });
+      this.#keeper.renamed(stage.position, stage.framing);
     }
     this.#server?.disconnect('the history of the source has a new id');
-  }
-
-  /** The copy is on the target: its bytes may go from the disk. */
-  #keepNoLonger(): void {
-    if (this.#keptName === null) return;
-    this.#keptName = null;
-    this.#spool.keepNoLonger();
-    this.#noteKept(null);
-  }
-
-  #noteKept(copy: KeptCopy | null): void {
-    this.#listener.keepCopy?.(copy).catch((error: unknown) => this.#fail(toCutoverError(error)));
   }
 
   #copyLost(reason: string): void {

@@ -11,6 +11,7 @@ import { PreflightError, TargetError, toCutoverError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import type { ReplicaCredentials } from '../target/attach/replica-dialogue.ts';
 import type { StopPlace } from './attach-feed.ts';
+import { changeMark } from './change-mark.ts';
 import type { OwnHistory } from './leftovers.ts';
 import type { CheckedPair } from './pair-context.ts';
 import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
@@ -142,20 +143,32 @@ export class AttachHold {
 
   /**
    * Gives the target back: a master by itself, its settings as they were. May be called again.
+   * @param followed the source's history; '': none was followed yet
    * @param place where it was stopped in the stream before; null: it was not, and nobody knows where it is
    */
-  async release(place: StopPlace | null = null): Promise<void> {
+  async release(followed: string, place: StopPlace | null = null): Promise<void> {
     if (this.#released || this.#address === null) return;
     this.#released = true;
     const { target, facts, journal } = this.#request;
     // its REPLICAOF must not come behind ours
     await this.#regaining.catch(() => undefined);
-    const { role, master } = await this.state();
-    if (role === 'replica' && isSameAddress(master, this.#address)) {
+    const state = await this.state();
+    if (state.role === 'replica' && isSameAddress(state.master, this.#address)) {
+      await this.#noteUseless(state, followed);
       await onceLoaded(() => makeMaster(target, facts.target));
     }
     await writeSettings(target, this.#former);
     await journal('attach-released', place);
+  }
+
+  /**
+   * A target that has lost its place (a restart), and that has not got another copy yet: resume may take one if nobody
+   * has written to it meanwhile. Noted while it is a replica, which nobody writes to.
+   */
+  async #noteUseless({ replid }: ReplicationState, of: string): Promise<void> {
+    const { target, journal } = this.#request;
+    const mark = of === '' || replid === of ? null : await changeMark(target);
+    if (mark !== null) await journal('attach-useless', { of, replid, mark });
   }
 }
 

@@ -97,7 +97,7 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
     );
   } catch (error) {
     feed.close();
-    await hold.release().catch((failure: unknown) => {
+    await hold.release(feed.replid).catch((failure: unknown) => {
       const why = printable(toCutoverError(failure).message);
       listener.note(`the target could not be given back whole (${why}); redis-cutover resume puts it right`);
     });

@@ -96,9 +96,10 @@ export class CutoverKit {
   /** Compares the keys that were written last; says how many. @throws TargetError `tail-differs` */
   async compareTail(tail: StreamTail | null): Promise<string> {
     if (tail === null) return '';
-    const { source, target, facts } = this.#pair;
+    const { source, target, facts, options } = this.#pair;
     const keys = latestKeys(tail.bytes, tail.db, TAIL_KEYS[facts.feed]);
-    const { compared, different, refused } = await compareTail(source, target, keys);
+    const types = options.skipUnknown ? facts.lacking.typesTaken : null;
+    const { compared, different, refused } = await compareTail(source, target, keys, types);
     if (refused !== null) this.#pair.note(`not all of the last keys could be compared: ${refused.reply}`);
     const [first] = different;
     if (first === undefined) return keys.length === 0 ? '' : `${compared} keys equal`;

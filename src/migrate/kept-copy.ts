@@ -4,7 +4,7 @@
  * besides them, which stands in the run folder's journal, and the look at whether the snapshot is all there.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { RdbFormatError } from '../core/errors.ts';
+import { type CutoverError, RdbFormatError, toCutoverError } from '../core/errors.ts';
 import type { ReplicationPosition } from '../core/position.ts';
 import { RdbReader } from '../rdb/reader.ts';
 import { IGNORING_SINK } from '../rdb/sink.ts';
@@ -23,6 +23,63 @@ export interface KeptCopy {
 export interface CompleteCopy extends KeptCopy {
   /** Where in the spool the stream begins. */
   readonly streamStart: number;
+}
+
+/** For a feed: its present copy is kept from its first byte on until it is on the target. */
+export class CopyKeeper {
+  readonly #spool: Spool;
+  readonly #note: ((copy: KeptCopy | null) => Promise<void>) | null;
+  readonly #failed: (error: CutoverError) => void;
+  /** As the spool keeps the copy; null: it does not, or not any more. */
+  #name: string | null = null;
+
+  /**
+   * @param note durable when it resolves; null: copies are not kept
+   * @param failed where a note that nobody waits for could not be made
+   */
+  constructor(
+    spool: Spool,
+    note: ((copy: KeptCopy | null) => Promise<void>) | null,
+    failed: (error: CutoverError) => void,
+  ) {
+    this.#spool = spool;
+    this.#note = note;
+    this.#failed = failed;
+  }
+
+  /** A copy that an earlier process has kept, and that lies in the spool. */
+  takeOver({ name }: CompleteCopy): void {
+    this.#name = name;
+  }
+
+  /**
+   * A copy begins, in an empty spool. What was kept before is gone.
+   * @param position null: it is not kept, since the source could not be asked for what follows
+   * @throws CheckpointError `spool-disk-full` or `spool-io`, or where it cannot be noted
+   */
+  async begin(position: ReplicationPosition | null, framing: Framing): Promise<void> {
+    this.#name = null;
+    if (this.#note === null || position === null) return;
+    this.#name = this.#spool.keep();
+    await this.#note({ name: this.#name, position, framing });
+  }
+
+  /** The history of the copy goes on under another name. */
+  renamed(position: ReplicationPosition, framing: Framing): void {
+    if (this.#name !== null) this.#noteLater({ name: this.#name, position, framing });
+  }
+
+  /** The copy is on the target: its bytes may go from the disk. */
+  end(): void {
+    if (this.#name === null) return;
+    this.#name = null;
+    this.#spool.keepNoLonger();
+    this.#noteLater(null);
+  }
+
+  #noteLater(copy: KeptCopy | null): void {
+    this.#note?.(copy).catch((error: unknown) => this.#failed(toCutoverError(error)));
+  }
 }
 
 /** Bytes of the snapshot that are looked at before the event loop gets its turn. */

@@ -17,6 +17,15 @@ export interface OwnHistory {
   readonly offset: number;
 }
 
+export interface UselessTarget {
+  /** The source's history then. */
+  readonly of: string;
+  /** The target's: another one. */
+  readonly replid: string;
+  /** See change-mark.ts. */
+  readonly mark: string;
+}
+
 export interface Leftovers {
   /** The last phase that was noted; null: the pair was never begun. */
   readonly phase: Phase | null;
@@ -34,6 +43,8 @@ export interface Leftovers {
   readonly releasedAt: StopPlace | null;
   /** What an attached target called its history when a change of roles was undone, and up to where it is ours; null: none was. */
   readonly ownHistory: OwnHistory | null;
+  /** An attached target that was given back without a place in the source's history; null: it had one, or is not known. */
+  readonly useless: UselessTarget | null;
   /** Where an attached target was told to find us, the last time; null: never. */
   readonly attachedAt: AttachAddress | null;
   /** Where **e** has made, or was about to make, an attached target a master. */
@@ -62,6 +73,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let attached: Leftovers['attached'] = null;
   let releasedAt: Leftovers['releasedAt'] = null;
   let ownHistory: Leftovers['ownHistory'] = null;
+  let useless: Leftovers['useless'] = null;
   let attachedAt: Leftovers['attachedAt'] = null;
   let handover: Leftovers['handover'] = null;
   let swap: Leftovers['swap'] = null;
@@ -91,6 +103,10 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
       case 'attach':
         attached = settingsFromJournal(entry.data);
         releasedAt = null;
+        useless = null;
+        break;
+      case 'attach-useless':
+        useless = entry.data as UselessTarget;
         break;
       case 'attach-own-history':
         ownHistory = entry.data as OwnHistory;
@@ -155,6 +171,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     attached,
     releasedAt,
     ownHistory,
+    useless,
     attachedAt,
     handover,
     swap,

@@ -32,6 +32,7 @@ import { Fence } from '../target/write/fence.ts';
 import type { StopPlace } from './attach-feed.ts';
 import { isSameAddress, takenBySomebodyElse } from './attach-hold.ts';
 import { type Attachment, attach, isNoWayToAttach, stopInZero } from './attachment.ts';
+import { changeMark } from './change-mark.ts';
 import { clientsOn, killClients } from './clients.ts';
 import { CopyGuard } from './copy-guard.ts';
 import { cutOver, swapRoles } from './cutover.ts';
@@ -278,7 +279,7 @@ export class Migration {
     const { source, target } = this.#checked;
     const state = await replicationState(target);
     const keys = keysOf(await target.info('keyspace'));
-    const found = judgeAttached(left, await replicationState(source), state, keys);
+    const found = judgeAttached(left, await replicationState(source), state, keys, await changeMark(target));
     const stranger = state.role === 'replica' && !isSameAddress(state.master, left.attachedAt);
     if (found.kind === 'copy' && stranger) throw takenBySomebodyElse(target.where, state.master);
     return found;
@@ -494,7 +495,7 @@ export class Migration {
     });
     feed.close();
     this.#attached = null;
-    await hold.release();
+    await hold.release(feed.replid);
   }
 
   // ---- c and m: the cutover ------------------------------------------------------------------------------
@@ -953,7 +954,7 @@ export class Migration {
 
   /** Undoes what was changed on the target for the run. May be called again. */
   async #giveTargetBack(place: StopPlace | null = null): Promise<void> {
-    await this.#attached?.hold.release(place);
+    await this.#attached?.hold.release(this.#attached.feed.replid, place);
     this.#notes.push(...((await this.#written?.release()) ?? []));
   }
 

@@ -17,13 +17,14 @@ import {
   functions,
   lease,
   loss,
-  modules,
   sameServer,
   sourceAsTarget,
+  streams,
   versions,
 } from './checks/both.ts';
 import { type Check, type CheckContext, type Feed, ok, refuse, warn } from './checks/context.ts';
 import { chooseFeed } from './checks/feed.ts';
+import { type Lacking, lackingOn, modules, withSafeModules } from './checks/modules.ts';
 import { expiry, outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
 import {
   databases,
@@ -47,6 +48,7 @@ export interface PairFacts {
   readonly usedMemory: number | null;
   readonly feed: Feed;
   readonly capabilities: TargetCapabilities;
+  readonly lacking: Lacking;
   readonly sourceFence: FenceMeans;
   readonly targetFence: FenceMeans;
 }
@@ -81,6 +83,7 @@ const CHECKS: readonly Check[] = [
   clock,
   cluster,
   modules,
+  streams,
   functions,
   loss,
 ];
@@ -117,7 +120,7 @@ export async function preflight(
   const checks: CheckResult[] = [];
   for (const check of CHECKS) checks.push(await check(context));
   checks.push(choice.result);
-  return { checks, facts: factsOf(context) };
+  return { checks, facts: factsOf(context, await lackingOn(context)) };
 }
 
 /** Throws PreflightError for the first refusal, its code being the name of the check. Returns the facts. */
@@ -132,7 +135,7 @@ export function assertPreflight(pair: PairSpec, { checks, facts }: Preflight): P
   return facts;
 }
 
-function factsOf(context: CheckContext): PairFacts {
+function factsOf(context: CheckContext, lacking: Lacking): PairFacts {
   const { sourceInfo, targetInfo, sourceFence, targetFence, feed } = context;
   const [major, minor] = targetInfo.commandLevel;
   return {
@@ -143,9 +146,14 @@ function factsOf(context: CheckContext): PairFacts {
     usedMemory: sourceInfo.usedMemory,
     feed,
     capabilities: {
-      ...capabilitiesOf({ major, minor }, targetInfo.family === 'valkey' ? 'valkey' : 'redis'),
+      ...withSafeModules(
+        capabilitiesOf({ major, minor }, targetInfo.family === 'valkey' ? 'valkey' : 'redis'),
+        context,
+        lacking,
+      ),
       acl: targetFence.kind === 'acl',
     },
+    lacking,
     sourceFence,
     targetFence,
   };

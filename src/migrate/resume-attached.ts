@@ -27,16 +27,18 @@ export type AttachedResume =
   | { readonly kind: 'promoted'; readonly sourceFollows: boolean; readonly sourceEqual: boolean };
 
 /**
- * @param keys how many keys the target holds
+ * @param targetKeys how many keys the target holds
+ * @param targetMark as changeMark() gives it
  * @throws PreflightError `target-written` where the target has data of its own, which a copy would wipe; `other-history`
  * where it is as it was given back, and the source is not what it was;
  * `two-masters` (exit 7) where a cutover was under way, and nothing tells whether it had come to the target
  */
 export function judgeAttached(
-  left: Pick<Leftovers, 'swap' | 'handover' | 'releasedAt' | 'ownHistory'>,
+  left: Pick<Leftovers, 'swap' | 'handover' | 'releasedAt' | 'ownHistory' | 'useless'>,
   source: ReplicationState,
   target: ReplicationState,
   targetKeys: number,
+  targetMark: string | null,
 ): AttachedResume {
   if (target.role === 'replica') {
     const sameHistory =
@@ -77,6 +79,11 @@ export function judgeAttached(
     if (known) return { kind: 'go-on', from, db: -1, ownReplid: target.replid };
   }
   if (targetKeys === 0) return { kind: 'copy' };
+  const useless = unwritten && former.replid === left.useless?.replid ? left.useless : null;
+  const untouched = useless === null ? unwritten : targetMark === useless.mark;
+  if (left.swap === null && useless !== null && untouched) {
+    if (useless.of === source.replid || useless.of === source.former?.replid) return { kind: 'copy' };
+  }
   if (left.swap !== null) {
     throw new PreflightError(
       `a cutover was under way, and the target is a master with ${targetKeys} keys: both sides may have been written to`,
@@ -87,7 +94,7 @@ export function judgeAttached(
       },
     );
   }
-  if (former !== null && target.offset === former.endOffset) {
+  if (untouched) {
     throw new PreflightError(
       `the source has another history than the ${targetKeys} keys of the target, which nobody has written to since`,
       {

@@ -118,16 +118,18 @@ export class ReverseLink {
     const tally = new WriteTally();
     this.#gate = new Gate(new TargetDoor({ ...access, regain: async () => false }, `${runId}-back`, tally));
     const [major, minor] = facts.source.commandLevel;
+    const family = facts.source.family === 'valkey' ? 'valkey' : 'redis';
     this.feed = new WriteFeed(
       this.#spool,
       this.#gate,
       {
         run: runId,
-        capabilities: { ...capabilitiesOf({ major, minor }), acl: true },
+        capabilities: { ...capabilitiesOf({ major, minor }, family), acl: true },
         relativeTtls: !facts.target.atLeast(7, 0),
         missing: missingForms(levelOf(facts.target), levelOf(facts.source)),
         forwardPublish: options.forwardPublish,
         allowLoss: options.allowLoss,
+        skip: null,
         partialResync: true,
         begin: { kind: 'checkpoint', checkpoint: from },
         ttls: null,

@@ -190,19 +190,22 @@ function stringProbes(key: Buffer): readonly Command[] {
  * 5 ms. Sends read commands only (see questionsFor, and PTTL), leaves both sessions in database 0, and does not
  * compare times to live. What a server refuses (NOPERM, NOAUTH, an unknown database) is no difference, see `refused`.
  *
+ * @param types those of which a key may be, as TYPE names them: another one on the source was left out, and is not
+ *   judged; null: every key is
  * @throws SourceError, TargetError with recovery `reconnect` where a connection broke
  */
 export async function compareTail(
   source: ServerSession,
   target: ServerSession,
   keys: readonly TailKey[],
+  types: ReadonlySet<string> | null = null,
 ): Promise<TailResult> {
   const first = await look(source, target, keys);
   if (first.different.length === 0) {
     return { compared: first.equal, different: [], refused: first.refused };
   }
   await delay(SECOND_LOOK_MS);
-  const second = await look(source, target, first.different, { passOverExpiring: true });
+  const second = await look(source, target, first.different, { again: true, types });
   return {
     compared: first.equal + second.equal + second.different.length,
     different: second.different.map(({ db, key }) => ({ db, keyDigest: keyDigest(key) })),
@@ -220,9 +223,12 @@ async function look(
   source: ServerSession,
   target: ServerSession,
   keys: readonly TailKey[],
-  { passOverExpiring = false } = {},
+  {
+    again = false,
+    types = null,
+  }: { readonly again?: boolean; readonly types?: ReadonlySet<string> | null } = {},
 ): Promise<Look> {
-  const { commands, questions } = ask(keys, passOverExpiring);
+  const { commands, questions } = ask(keys, again);
   if (commands.length === 0) return { equal: 0, different: [], refused: null };
   const [onSource, onTarget] = await Promise.all([source.pipeline(commands), target.pipeline(commands)]);
   const different: TailKey[] = [];
@@ -238,7 +244,11 @@ async function look(
     } else if (answers.every(({ name, left, right }) => name === 'PTTL' || isSame(name, left, right))) {
       equal++;
     } else if (
-      !answers.some(({ name, left, right }) => name === 'PTTL' && (expires(left) || expires(right)))
+      !answers.some(
+        ({ name, left, right }) =>
+          (name === 'PTTL' && (expires(left) || expires(right))) ||
+          (name === 'TYPE' && types !== null && !types.has(String(left))),
+      )
     ) {
       different.push(key);
     }
@@ -254,8 +264,11 @@ interface Question {
   readonly end: number;
 }
 
-/** The questions of all keys, database by database, and back to 0, where the other users of the session are. */
-function ask(keys: readonly TailKey[], withTtl: boolean): { commands: Command[]; questions: Question[] } {
+/**
+ * The questions of all keys, database by database, and back to 0, where the other users of the session are.
+ * @param again also what tells why keys may differ: their time to live, their type
+ */
+function ask(keys: readonly TailKey[], again: boolean): { commands: Command[]; questions: Question[] } {
   const commands: Command[] = [];
   const questions: Question[] = [];
   let selected = 0;
@@ -267,7 +280,7 @@ function ask(keys: readonly TailKey[], withTtl: boolean): { commands: Command[];
     }
     const first = commands.length;
     commands.push(...key.probes);
-    if (withTtl) commands.push(['PTTL', key.key]);
+    if (again) commands.push(['PTTL', key.key], ['TYPE', key.key]);
     questions.push({ key, select, first, end: commands.length });
   }
   if (selected !== 0) commands.push(['SELECT', 0]);

@@ -18,8 +18,10 @@ import {
 import { keyDigest } from '../core/key-digest.ts';
 import { isReplid, parseOffset, type ReplicationPosition } from '../core/position.ts';
 import { printable, withoutEchoes } from '../core/text.ts';
-import { RdbReader } from '../rdb/reader.ts';
-import { keyOfEntry } from '../rdb/strings.ts';
+import { moduleTypeName } from '../rdb/module-type.ts';
+import { TYPE } from '../rdb/opcodes.ts';
+import { checkMagic, MAGIC_BYTES, RdbReader } from '../rdb/reader.ts';
+import { keyOfEntry, moduleOfEntry } from '../rdb/strings.ts';
 import { commandArguments } from '../resp/arguments.ts';
 import { scanCommand } from '../resp/command-frame.ts';
 import type { Framing } from '../source/handshake.ts';
@@ -33,13 +35,20 @@ import { Losses } from '../target/write/losses.ts';
 import type { StreamLoss } from '../target/write/lowering.ts';
 import type { MissingForms } from '../target/write/missing-forms.ts';
 import type { OwnWrites } from '../target/write/own-writes.ts';
-import { isUnknownCommand, judgeReply, type ReplyVerdict, retryHint } from '../target/write/reply-policy.ts';
+import {
+  isBadValue,
+  isUnknownCommand,
+  judgeReply,
+  type ReplyVerdict,
+  retryHint,
+} from '../target/write/reply-policy.ts';
+import { kindOf, lacking, Skipped, type SkipRules } from '../target/write/skipped.ts';
 import { SnapshotWriter } from '../target/write/snapshot-writer.ts';
 import { StreamWriter } from '../target/write/stream-writer.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
-import type { CompleteCopy, KeptCopy } from './kept-copy.ts';
+import { type CompleteCopy, CopyKeeper } from './kept-copy.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 import type { Entrance } from './target-door.ts';
 
@@ -83,6 +92,8 @@ export interface FeedSettings {
   readonly tally: WriteTally;
   /** True where what the target has no place for may be lost (--allow-loss). */
   readonly allowLoss: boolean;
+  /** What of the source the target has nothing for may be left out (--skip-unknown); null: it stops the run. */
+  readonly skip: SkipRules | null;
   /** A target that answers nothing for this long, with commands waiting, counts as dead. */
   readonly silenceMs: number;
 }
@@ -115,6 +126,11 @@ type Stage =
    */
   | { readonly kind: 'back'; readonly checkpoint: Checkpoint; asked: boolean };
 
+/** What an operator can do about a command that the target refuses. */
+const MEND_TARGET = 'mend the cause on the target, or choose a newer release for it';
+const MEND_VALUE =
+  'the target takes the value for damaged, or is too old for it: read that key on the source, write it anew under another name, and delete it; or choose a newer release for the target';
+
 const RETRY_MS = [200, 500, 1000, 2000] as const;
 /**
  * Bytes made for the target before the event loop gets its turn: blocks come back to their pool, acknowledgements go
@@ -134,9 +150,15 @@ export class WriteFeed implements Feed, ReplyListener {
   readonly #listener: FeedListener;
   readonly #signal: AbortSignal;
   readonly #losses: Losses;
+  /** Of the snapshot; null: nothing may be left out. */
+  readonly #skippedValues: Skipped | null;
+  /** Of the stream. */
+  readonly #skippedCommands = new Skipped();
+  #skippedTold = 0;
   readonly #snapshot: SnapshotWriter;
   readonly #stream: StreamWriter;
   readonly #tail: TailKeeper;
+  readonly #keeper: CopyKeeper;
   #stage: Stage = { kind: 'idle' };
   #connection: TargetConnection | null = null;
   #pumping = false;
@@ -159,8 +181,6 @@ export class WriteFeed implements Feed, ReplyListener {
   #recovering = false;
   /** Position from which the snapshot must be sent again. */
   #snapshotRetryFrom = 0;
-  /** As the spool keeps the copy; null: it does not, or not any more. */
-  #keptName: string | null = null;
   #lastReplyAt = Date.now();
   #lastCheckpointAt = Date.now();
   #divergences = 0;
@@ -175,7 +195,9 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#listener = listener;
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
+    this.#keeper = new CopyKeeper(spool, listener.keepCopy, (error) => this.#fail(error));
     this.#losses = new Losses(settings.allowLoss);
+    this.#skippedValues = settings.skip === null ? null : new Skipped();
     this.#snapshot = new SnapshotWriter(
       settings.capabilities,
       {
@@ -185,11 +207,14 @@ export class WriteFeed implements Feed, ReplyListener {
       settings.ttls,
       settings.written?.keys ?? null,
       this.#losses,
+      this.#skippedValues,
     );
     this.#stream = new StreamWriter(
       {
         relativeTtls: settings.relativeTtls,
         missing: settings.missing,
+        skip: settings.skip,
+        forms: settings.capabilities.forms,
         ttls: settings.ttls,
         forwardPublish: settings.forwardPublish,
         execIsWhole: settings.capabilities.execIsWhole,
@@ -204,6 +229,7 @@ export class WriteFeed implements Feed, ReplyListener {
         applied: (position) => this.#streamApplied(position),
         ackWanted: () => listener.acknowledge(),
         loses: (loss, position) => this.#loses(loss, position),
+        skips: (what, key, position) => this.#skips(what, key, position),
         divergence: (position, line) => this.#diverged(position, line),
         rejected: (position, line, verdict) => this.#rejected(position, line, verdict),
       },
@@ -216,8 +242,8 @@ export class WriteFeed implements Feed, ReplyListener {
       case 'copy':
         return;
       case 'kept': {
-        const { name, position, framing, streamStart } = begin.copy;
-        this.#keptName = name;
+        const { position, framing, streamStart } = begin.copy;
+        this.#keeper.takeOver(begin.copy);
         this.#beginSnapshot(position, framing, streamStart);
         return;
       }
@@ -392,6 +418,7 @@ export class WriteFeed implements Feed, ReplyListener {
   }
 
   close(): void {
+    this.#tellSkipped();
     this.#end(
       new TargetError('the pair was stopped', {
         code: 'stopped',
@@ -451,13 +478,8 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#tail.reset();
     this.#listener.waiting(null);
     this.#settings.ttls?.holdAll();
-    this.#keptName = null;
     this.#beginSnapshot(position, framing, framing.kind === 'length' ? framing.bytes : null);
-    const { keepCopy } = this.#listener;
-    // without a position the source cannot be asked for what follows
-    if (keepCopy === null || position === null || !this.#settings.partialResync) return;
-    this.#keptName = this.#spool.keep();
-    await keepCopy({ name: this.#keptName, position, framing });
+    await this.#keeper.begin(this.#settings.partialResync ? position : null, framing);
   }
 
   #beginSnapshot(position: ReplicationPosition | null, framing: Framing, payloadEnd: number | null): void {
@@ -471,7 +493,8 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#snapshotBytes = 0;
     this.#snapshotTotal = framing.kind === 'length' ? framing.bytes : null;
     this.#keys = 0;
-    const reader = new RdbReader(this.#snapshot);
+    this.#skippedCommands.begin();
+    const reader = new RdbReader(this.#snapshot, { verify: true, skipUnknown: this.#settings.skip !== null });
     this.#stage = { kind: 'snapshot', reader, framing, position, payloadEnd, prepared: false };
     this.#recover(null);
   }
@@ -509,8 +532,7 @@ export class WriteFeed implements Feed, ReplyListener {
       case 'answers':
         if (replid !== null && stage.position !== null) {
           stage.position = { replid, offset: stage.position.offset };
-          const { position, framing } = stage;
-          if (this.#keptName !== null) this.#noteKept({ name: this.#keptName, position, framing });
+          this.#keeper.renamed(stage.position, stage.framing);
         }
         break;
       default:
@@ -632,7 +654,7 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#applied.reach(position.offset);
     // the target is complete only now: from here on it need not be loaded again
     this.#stream.writeCheckpoint();
-    this.#listener.snapshotLoaded(this.#losses.told());
+    this.#listener.snapshotLoaded([...this.#losses.told(), ...(this.#skippedValues?.told() ?? [])]);
   }
 
   #pumpStream(): void {
@@ -659,6 +681,7 @@ export class WriteFeed implements Feed, ReplyListener {
     if (finishing !== null && stream.idle && this.#applied.value >= finishing.offset) {
       this.#finishing = null;
       this.#finished = true;
+      this.#tellSkipped();
       finishing.resolve();
     }
   }
@@ -666,7 +689,8 @@ export class WriteFeed implements Feed, ReplyListener {
   #streamApplied(position: number): void {
     this.#retries = 0;
     this.#appliedPosition = position;
-    this.#keepNoLonger();
+    // the snapshot is on the target, and its checkpoint says so
+    this.#keeper.end();
     // not what only moved the offset (PING): a retry begins at the last checkpoint
     const { checkpointed, checkpointedDb } = this.#stream;
     this.#spool.release(this.#tail.passed({ position: checkpointed, db: checkpointedDb }));
@@ -694,18 +718,6 @@ export class WriteFeed implements Feed, ReplyListener {
     }
   }
 
-  /** The snapshot is on the target, and its checkpoint says so: the copy may go from the disk. */
-  #keepNoLonger(): void {
-    if (this.#keptName === null) return;
-    this.#keptName = null;
-    this.#spool.keepNoLonger();
-    this.#noteKept(null);
-  }
-
-  #noteKept(copy: KeptCopy | null): void {
-    this.#listener.keepCopy?.(copy).catch((error: unknown) => this.#fail(toCutoverError(error)));
-  }
-
   #aux(name: string, value: string): void {
     if (name === 'repl-stream-db') this.#auxDb = Math.max(0, parseOffset(value) ?? 0);
     if (name === 'repl-id' && isReplid(value)) this.#auxPosition.replid = value;
@@ -728,6 +740,21 @@ export class WriteFeed implements Feed, ReplyListener {
         : { ...this.#entryAt(position), place: '' };
     this.#drop();
     if (verdict === 'fatal') {
+      const module = isBadValue(line) ? this.#moduleAt(position) : null;
+      if (module !== null && this.#settings.skip?.modules === true) {
+        this.#snapshot.leaveOutModule(module);
+        this.#snapshotRetryFrom = position;
+        this.#recover(
+          `the target takes no ${kindOf(TYPE.module2, module)}: they are left out (--skip-unknown)`,
+        );
+        return;
+      }
+      if (module !== null) {
+        const { keyDigest } = where;
+        const what = kindOf(TYPE.module2, module);
+        this.#fail(lacking(`the target takes no ${what}, and key ${keyDigest} is one`, keyDigest));
+        return;
+      }
       const unknown = isUnknownCommand(line);
       const what = `${where.command} of key ${where.keyDigest}${where.place}`;
       this.#fail(
@@ -736,8 +763,8 @@ export class WriteFeed implements Feed, ReplyListener {
           {
             code: unknown ? 'target-unknown-command' : 'target-refused',
             hint: unknown
-              ? 'nothing behind this command was applied; choose a target that knows it, or keep applications from using it and begin again'
-              : 'nothing behind this command was applied; mend the cause on the target, or choose a newer release for it, and go on with resume',
+              ? 'nothing behind this command was applied; choose a target that knows it, or keep applications from using it and begin again; what belongs to a module is left out by resume RUN_DIR --skip-unknown'
+              : `nothing behind this command was applied; ${isBadValue(line) ? MEND_VALUE : MEND_TARGET}, and go on with resume`,
             command: where.command,
             keyDigest: where.keyDigest,
             reply: shown(line),
@@ -780,8 +807,13 @@ export class WriteFeed implements Feed, ReplyListener {
       if (stage.kind === 'idle' || stage.kind === 'back' || this.#halted) break;
       try {
         if (stage.kind === 'snapshot' && !stage.prepared) {
+          // one that we cannot read must not cost the target what it holds
+          if (!(await this.#isReadable(stage))) continue;
           const forms = await this.#listener.prepareTarget();
-          if (forms !== null) this.#snapshot.takeForms(forms);
+          if (forms !== null) {
+            this.#snapshot.takeForms(forms);
+            this.#stream.takeForms(forms);
+          }
           stage.prepared = true;
         }
         const entrance = await this.#door.enter(this.#signal);
@@ -807,6 +839,20 @@ export class WriteFeed implements Feed, ReplyListener {
       }
     }
     this.#recovering = false;
+  }
+
+  /**
+   * Waits for the first bytes of the snapshot, and looks at its version; false: it is not the present one any more.
+   * @throws RdbFormatError
+   */
+  async #isReadable(stage: Stage & { kind: 'snapshot' }): Promise<boolean> {
+    for (;;) {
+      if (this.#stage !== stage || this.#halted) return false;
+      if (this.#spool.end >= MAGIC_BYTES) break;
+      await delay(20);
+    }
+    checkMagic(this.#spool.view(0, MAGIC_BYTES), this.#settings.skip !== null);
+    return true;
   }
 
   #drop(): void {
@@ -899,6 +945,7 @@ export class WriteFeed implements Feed, ReplyListener {
   }
 
   #diverged(position: number, line: string): void {
+    if (this.#settings.skip?.modules === true && isBadValue(line) && this.#restoresModule(position)) return;
     this.#divergences++;
     const { command, keyDigest } = this.#commandAt(position);
     this.#listener.divergence({
@@ -909,16 +956,54 @@ export class WriteFeed implements Feed, ReplyListener {
     });
   }
 
-  #commandAt(position: number): { command: string; keyDigest: string } {
-    if (position < this.#spool.start) return { command: 'a command', keyDigest: '?' };
+  /** True where the command is RESTORE of a value of a module, which the target may lack: counted then. */
+  #restoresModule(position: number): boolean {
+    const [name, key, , payload] = this.#wordsAt(position);
+    if (!/^restore(-asking)?$/i.test(String(name)) || payload?.[0] !== TYPE.module2) return false;
+    const module = moduleTypeName(payload, 1, payload.length, 0) ?? '?';
+    this.#skips(`RESTORE of ${kindOf(TYPE.module2, module)}`, key ?? null, position);
+    return true;
+  }
+
+  /** The command at `position` of the stream; nothing where it cannot be seen any more, or is very long. */
+  #wordsAt(position: number): readonly Buffer[] {
+    if (position < this.#spool.start) return [];
     const view = this.#spool.view(position, 1 << 20);
     const end = scanCommand(view, 0, view.length, position);
-    if (end < 0) return { command: 'a command', keyDigest: '?' };
-    const words = commandArguments(view.subarray(0, end));
+    return end < 0 ? [] : commandArguments(view.subarray(0, end));
+  }
+
+  #commandAt(position: number): { command: string; keyDigest: string } {
+    const [name, key] = this.#wordsAt(position);
     return {
-      command: printable(words[0]?.toString('latin1').toUpperCase() ?? '', 30),
-      keyDigest: words[1] === undefined ? '?' : keyDigest(words[1]),
+      command: name === undefined ? 'a command' : printable(name.toString('latin1').toUpperCase(), 30),
+      keyDigest: keyDigest(key ?? null),
     };
+  }
+
+  /** The type of a value of a module in the snapshot; null: it is another value, or nobody can tell. */
+  #moduleAt(position: number): string | null {
+    const inSnapshot = this.#stage.kind === 'snapshot' || this.#stage.kind === 'answers';
+    if (!inSnapshot || position < this.#spool.start || position >= this.#spool.end) return null;
+    return moduleOfEntry(this.#spool.view(position, 1 << 20));
+  }
+
+  /** @throws TargetError `target-lacks-type` where nothing may be skipped */
+  #skips(what: string, key: Buffer | null, position: number): void {
+    const digest = keyDigest(key);
+    const offset = this.#stream.offsetAt(position);
+    const place = `of key ${digest} at offset ${offset}`;
+    if (this.#settings.skip === null) throw lacking(`the target does not take ${what} (${place})`, digest);
+    if (!this.#skippedCommands.meet(`times ${what}`, offset, digest)) return;
+    this.#listener.note(`skipped from here on, since --skip-unknown was given: ${what} (the first ${place})`);
+  }
+
+  /** What has been left out of the stream until now, where it is more than was told. */
+  #tellSkipped(): void {
+    const { count } = this.#skippedCommands;
+    if (count === this.#skippedTold) return;
+    this.#skippedTold = count;
+    for (const message of this.#skippedCommands.told()) this.#listener.note(message);
   }
 
   #entryAt(position: number): { command: string; keyDigest: string } {

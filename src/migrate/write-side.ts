@@ -145,11 +145,12 @@ export class WriteSide {
 
   /** Takes up, or begins, the list of the keys that we write: they alone go before another copy. */
   async listWrittenKeys(): Promise<void> {
-    const { pair, target, runDir, left, note } = this.#request;
+    const { pair, target, facts, options, runDir, left, note } = this.#request;
     const file = path.join(runDir, `written-keys-${safeFileName(pair.name)}`);
     const begun = left !== null && left.phase !== null;
     const keys = new WrittenKeys(file, begun, note);
-    this.#keys = new KeyPositions(keys, await ask(target, 'COMMAND'));
+    const leftOut = options.skipUnknown ? facts.lacking.commands : [];
+    this.#keys = new KeyPositions(keys, await ask(target, 'COMMAND'), leftOut);
   }
 
   /** Makes the feed. @param signal ends it */
@@ -164,6 +165,7 @@ export class WriteSide {
         relativeTtls: !facts.source.atLeast(7, 0),
         missing: missingForms(levelOf(facts.source), levelOf(facts.target)),
         allowLoss: options.allowLoss,
+        skip: options.skipUnknown ? facts.lacking : null,
         forwardPublish: options.forwardPublish,
         ttls: this.expiry.ttls,
         partialResync: offsetsCanBeTrusted(facts.source.commandLevel),

@@ -3,6 +3,7 @@
  * of ten bytes. A writer copies type and value straight into its output, one piece or many, and runs a Crc64 over
  * what it copied; what is here gives the length to announce beforehand, the version to stamp, and the footer.
  */
+import { InvariantError } from '../core/errors.ts';
 import { Crc64 } from './crc64.ts';
 import { type Form, familyOf, typeOf } from './forms.ts';
 import type { RdbFamily } from './opcodes.ts';
@@ -68,13 +69,16 @@ export function writeFooter(crc: Crc64, out: Uint8Array, at: number, version: nu
   return at + FOOTER_BYTES;
 }
 
-/** A whole payload of a value that is at hand; its type must have a stamp. */
+/** The whole payload of a value that is at hand, stamped with the version that introduced its form. */
 export function payloadOf(form: Form, value: Buffer): Buffer {
+  const type = typeOf(form);
+  const stamp = stampOf(type, familyOf(form));
+  if (stamp === null) throw new InvariantError(`type ${type} has no stamp`);
   const payload = Buffer.alloc(payloadLength(value.length));
-  payload[0] = typeOf(form);
+  payload[0] = type;
   const end = 1 + value.copy(payload, 1);
   const crc = new Crc64();
   crc.update(payload, 0, end);
-  writeFooter(crc, payload, end, stampOf(typeOf(form), familyOf(form)) ?? 0);
+  writeFooter(crc, payload, end, stamp);
   return payload;
 }

@@ -125,7 +125,12 @@ export class ElementReader {
         const container = readPlainLength(buf, pos, end, base);
         if (container < 0) return -1;
         const after = lengthResult.next;
-        if (container === 1) return this.#string(buf, after, end, base);
+        if (container === 1) {
+          if (readStringLength(buf, after, end, base) === 0) {
+            throw new RdbFormatError('damaged quicklist: an empty node', base + after);
+          }
+          return this.#string(buf, after, end, base);
+        }
         if (container === 2) return this.#node(buf, after, end, base, 'listpack');
         throw new RdbFormatError(`unknown quicklist container ${container}`, base + pos);
       }

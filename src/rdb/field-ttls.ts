@@ -6,6 +6,7 @@
 import { assertNever, RdbFormatError } from '../core/errors.ts';
 import { forEachListpack } from './encodings/listpack.ts';
 import { FORM } from './forms.ts';
+import { Names } from './names.ts';
 import { plainString, ValueBuilder, ValueReader } from './value-bytes.ts';
 
 /** i64 earliest expiry of a field, then length, then (expiry - earliest + 1, field, value); 0: the field stays. */
@@ -16,30 +17,41 @@ export const HASH_FIELD_TTLS_LISTPACK = 25;
 export const EARLIEST_BYTES = 8;
 
 /**
- * The earliest expiry of a field, ms since the epoch, of a value of either type; 0: none expires.
+ * The earliest expiry of a field, ms since the epoch, of the value of either type at `value[start]`; 0: none expires.
+ * @param offset RDB offset of `value[start]`, for errors
  * @throws RdbFormatError for one that no server writes
  */
-export function earliestFieldExpiry(value: Buffer, start: number): number {
+export function earliestFieldExpiry(value: Buffer, start: number, offset: number): number {
   const atMs = Number(value.readBigUInt64LE(start));
-  if (!Number.isSafeInteger(atMs)) throw new RdbFormatError('an expiry of fields is out of range', start);
+  if (!Number.isSafeInteger(atMs)) throw new RdbFormatError('an expiry of fields is out of range', offset);
   return atMs;
 }
 
-/** The first bytes of a value of type 24 whose fields all expire `shiftMs` later: nothing behind them changes. */
-export function laterHead(value: Buffer, start: number, shiftMs: number): Buffer {
+/**
+ * The first bytes of a value of type 24 whose fields all expire `shiftMs` later: nothing behind them changes.
+ * @param earliestMs from earliestFieldExpiry
+ */
+export function laterHead(earliestMs: number, shiftMs: number): Buffer {
   const head = Buffer.allocUnsafe(EARLIEST_BYTES);
-  head.writeBigUInt64LE(BigInt(earliestFieldExpiry(value, start) + shiftMs));
+  head.writeBigUInt64LE(BigInt(earliestMs + shiftMs));
   return head;
 }
 
 /**
- * A value of type 25 as one of type 24, all fields expiring `shiftMs` later.
+ * A value of type 25, `value[start..end)`, as one of type 24, all fields expiring `shiftMs` later.
+ * @param offset RDB offset of `value[start]`, for errors
  * @throws RdbFormatError where the listpack is damaged, or does not hold what it should
  */
-export function laterFromListpack(value: Buffer, start: number, end: number, shiftMs: number): Buffer {
-  const fields = readExpiringHash(FORM.hashTtlsListpack, new ValueReader(value, start, end, start));
+export function laterFromListpack(
+  value: Buffer,
+  start: number,
+  end: number,
+  offset: number,
+  shiftMs: number,
+): Buffer {
+  const fields = readExpiringHash(FORM.hashTtlsListpack, new ValueReader(value, start, end, offset));
   const same = writeExpiringHash(FORM.hashTtls, fields);
-  laterHead(same, 0, shiftMs).copy(same);
+  laterHead(earliestFieldExpiry(same, 0, offset), shiftMs).copy(same);
   return same;
 }
 
@@ -134,9 +146,11 @@ function readEarliest(value: ValueReader): number {
 
 function readFields(value: ValueReader, readField: () => ExpiringField): ExpiringField[] {
   const fields: ExpiringField[] = [];
+  const names = new Names('field');
   for (let left = value.count(); left > 0; left--) {
     const { offset } = value;
     const field = readField();
+    names.add(field.name, 0, field.name.length, offset);
     if (!Number.isSafeInteger(field.atMs) || field.atMs < 0) {
       throw new RdbFormatError('the expiry of a field is none', offset);
     }
@@ -149,12 +163,14 @@ function readFields(value: ValueReader, readField: () => ExpiringField): Expirin
 /** A listpack of (field, value, expiry); 0: the field stays. */
 function readTriplets(value: ValueReader): ExpiringField[] {
   const { offset } = value;
-  const packed = value.string();
+  const packed = value.listpack();
   value.finish();
+  const names = new Names('field');
   const fields: ExpiringField[] = [];
   const strings: Buffer[] = [];
   const visit = (bytes: Buffer, from: number, to: number): void => {
     if (strings.length < 2) {
+      if (strings.length === 0) names.add(bytes, from, to, offset);
       strings.push(plainString(bytes, from, to));
       return;
     }

@@ -60,9 +60,9 @@ const OLDER: ReadonlyMap<Form, readonly Form[]> = new Map([
 
 /**
  * The form in which a value goes to a target that takes `taken`: its own where it can, else an older one.
- * @returns null where there is none. A module's value keeps its form always: only the target knows its modules.
+ * @returns null where there is none
  */
 export function planForm(form: Form, taken: ReadonlySet<Form>): Form | null {
-  if (taken.has(form) || form === TYPE.module2) return form;
+  if (taken.has(form)) return form;
   return OLDER.get(form)?.find((older) => taken.has(older)) ?? null;
 }

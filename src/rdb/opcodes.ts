@@ -4,6 +4,8 @@
 export type RdbFamily = 'redis' | 'valkey';
 
 export const OP = {
+  /** Redis Enterprise: when the next key was last used; a length (seen in its 7.4.2). */
+  ramLru: 107,
   slotImportOrKeyMeta: 243,
   slotInfo: 244,
   function2: 245,
@@ -40,7 +42,9 @@ export const TYPE = {
   stream2: 19,
   setListpack: 20,
   stream3: 21,
+  /** KeyDB's cron jobs. */
+  cron: 64,
 } as const;
 
-/** Highest versions whose format this reader knows. */
+/** Highest versions whose format this reader knows; later ones are tried with --skip-unknown only. */
 export const NEWEST_VERSION: Record<RdbFamily, number> = { redis: 14, valkey: 80 };

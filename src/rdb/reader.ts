@@ -8,13 +8,16 @@
  */
 import { RdbFormatError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
+import { type Author, authorOfAux, authorOfNumber } from './authors.ts';
 import { Crc64 } from './crc64.ts';
 import { ElementReader, elementKind } from './elements.ts';
 import { type VisitElement, visitInteger } from './encodings/element.ts';
+import { moduleTypeName } from './module-type.ts';
 import { NEWEST_VERSION, OP, type RdbFamily, TYPE } from './opcodes.ts';
 import type { RdbEntry, RdbSink } from './sink.ts';
 import {
   isSingleString,
+  KEY_META_PROGRAM,
   lengthResult,
   MODULE_AUX_PROGRAM,
   OPCODE_PROGRAMS,
@@ -30,7 +33,10 @@ import { checkHeldLength, decodeString, integerValue } from './strings.ts';
 const HELD_BYTES = 1 << 20;
 /** The end of a string is known from its first bytes, so that beyond this it need not be held to be sent. */
 const HELD_STRING_BYTES = 64 * 1024;
-const MAGIC_BYTES = 9;
+/** An RDB begins with these many bytes of `REDIS` or `VALKEY` and its version. */
+export const MAGIC_BYTES = 9;
+/** What stands in front of a key is held until the key has come: expiry, usage, metadata of modules. */
+const LONGEST_HEAD = 1 << 20;
 /** Databases are numbered by a 32-bit integer in all releases. */
 const HIGHEST_DB = 2 ** 31 - 1;
 
@@ -55,25 +61,37 @@ const OPCODES: State = { kind: 'opcodes' };
 const SKIPPING: State = { kind: 'skipping' };
 const ELEMENTS: State = { kind: 'elements' };
 
+export interface ReaderOptions {
+  /** False: the checksum is left to somebody else, who loads the same bytes. */
+  readonly verify: boolean;
+  /** True: a version of the format that is not known is tried (--skip-unknown). Left out: false. */
+  readonly skipUnknown?: boolean;
+}
+
 export class RdbReader {
   readonly #sink: RdbSink;
   readonly #skipper = new Skipper();
   readonly #elements: ElementReader;
   readonly #verify: boolean;
+  readonly #skipUnknown: boolean;
   readonly #crc = new Crc64();
   /** The checksum covers everything before this position. */
   #crcEnd = 0;
   #state: State = { kind: 'magic' };
   #family: RdbFamily = 'redis';
   #version = 0;
+  /** Whose file it is, as AUX fields show; null: nothing tells. */
+  #author: Author | null = null;
   #db = 0;
   /** Where each database begins, so that a rewind knows its own. */
   #dbStarts: { pos: number; db: number }[] = [{ pos: 0, db: 0 }];
   #keys = 0;
   readonly #entry: RdbEntry = {
     start: 0,
+    valueStart: 0,
     db: 0,
     type: 0,
+    module: '',
     key: Buffer.alloc(0),
     keyStart: 0,
     keyEnd: 0,
@@ -87,10 +105,10 @@ export class RdbReader {
   /** How many bytes from `position` on the reader would like to see in one piece. */
   want = 1;
 
-  /** @param options.verify false: the checksum is left to somebody else, who loads the same bytes */
-  constructor(sink: RdbSink, options: { readonly verify: boolean } = { verify: true }) {
+  constructor(sink: RdbSink, options: ReaderOptions = { verify: true }) {
     this.#sink = sink;
     this.#verify = options.verify;
+    this.#skipUnknown = options.skipUnknown ?? false;
     this.#elements = new ElementReader(sink);
   }
 
@@ -208,19 +226,10 @@ export class RdbReader {
   }
 
   #magic(buf: Buffer, pos: number): void {
-    const text = buf.toString('latin1', pos, pos + MAGIC_BYTES);
-    const match = /^(REDIS|VALKEY)(\d{3,4})$/.exec(text);
-    if (match === null) throw new RdbFormatError(`no RDB begins with "${printable(text)}"`, 0);
-    this.#family = match[1] === 'VALKEY' ? 'valkey' : 'redis';
-    this.#version = Number(match[2]);
-    const newest = NEWEST_VERSION[this.#family];
-    if (this.#version < 1 || this.#version > newest) {
-      throw new RdbFormatError(`RDB version ${text} is not known (newest: ${newest})`, 0, {
-        code: 'rdb-version',
-        hint: 'this source is newer than redis-cutover: look for a newer release of redis-cutover',
-      });
-    }
-    this.#sink.header(this.#family, this.#version);
+    const { family, version } = checkMagic(buf.subarray(pos), this.#skipUnknown);
+    this.#family = family;
+    this.#version = version;
+    this.#sink.header(family, version);
   }
 
   /** Opcodes and entries from `pos` on; stops at the start of the first that is not complete. */
@@ -232,6 +241,7 @@ export class RdbReader {
     entry.idleSeconds = -1;
     entry.freq = -1;
     while (pos < end) {
+      if (pos - start > LONGEST_HEAD) throw endlessHead(base + start);
       const op = buf[pos]!;
       let next: number;
       switch (op) {
@@ -273,13 +283,35 @@ export class RdbReader {
         case OP.function2:
           next = this.#record(op, buf, pos, end, base);
           break;
-        case OP.moduleAux:
-          this.#sink.skipped('auxiliary data of a module');
+        case OP.ramLru: {
+          if (this.#family !== 'redis') throw this.#unknownType(op, base + pos);
+          if (readPlainLength(buf, pos + 1, end, base) < 0) return start;
+          this.#sink.skipped('times of last use in a form of Redis Enterprise');
+          pos = lengthResult.next;
+          continue;
+        }
+        case OP.moduleAux: {
+          const module = moduleTypeName(buf, pos + 1, end, base);
+          if (module === null) return start;
+          this.#sink.skipped(`auxiliary data of the module type ${module}`);
           this.#skipper.start(MODULE_AUX_PROGRAM);
           entry.start = base + pos;
           this.#state = SKIPPING;
           return pos + 1;
+        }
         default: {
+          if (op === OP.slotImportOrKeyMeta && this.#family === 'redis') {
+            // it belongs to the next key, as its expiry does: read with that
+            this.#skipper.start(KEY_META_PROGRAM);
+            next = this.#skipper.run(buf, pos + 1, end, base);
+            if (!this.#skipper.done) {
+              if (end - pos > LONGEST_HEAD) throw endlessHead(base + start);
+              return start;
+            }
+            this.#sink.unbringable(base + pos, 'metadata of keys, kept by modules (opcode 243)');
+            pos = next;
+            continue;
+          }
           const program = OPCODE_PROGRAMS[this.#family][op];
           if (program !== undefined) {
             this.#skipper.start(program);
@@ -325,7 +357,9 @@ export class RdbReader {
         const name = decodeString(buf, pos + 1, end, base);
         const value = name === null ? null : decodeString(buf, name.next, end, base);
         if (name === null || value === null) return -1;
-        this.#sink.aux(base + pos, name.bytes.toString('latin1'), Buffer.from(value.bytes));
+        const text = name.bytes.toString('latin1');
+        this.#author ??= authorOfAux(text);
+        this.#sink.aux(base + pos, text, Buffer.from(value.bytes));
         return value.next;
       }
       default: {
@@ -343,21 +377,23 @@ export class RdbReader {
    */
   #value(type: number, buf: Buffer, start: number, pos: number, end: number, base: number): number {
     const program = skipProgram(type, this.#family);
-    if (program === null) {
-      throw new RdbFormatError(`unknown value type or opcode ${type}`, base + pos, {
-        code: 'rdb-unknown-type',
-        hint: `this source writes something that redis-cutover does not know (${this.#family} RDB ${this.#version}, number ${type}): look for a newer release`,
-      });
-    }
+    if (program === null) throw this.#unknownType(type, base + pos);
     const entry = this.#entry;
     const afterKey = this.#key(buf, pos + 1, end, base);
     if (afterKey < 0) return -1;
+    entry.valueStart = base + afterKey;
     entry.db = this.#db;
     entry.type = type;
+    entry.module = '';
     if (type === TYPE.string) {
       const next = this.#string(buf, afterKey, end, base);
       if (next >= 0) this.#countKey();
       return next;
+    }
+    if (type === TYPE.module2) {
+      const module = moduleTypeName(buf, afterKey, end, base);
+      if (module === null) return -1;
+      entry.module = module;
     }
     this.#skipper.start(program);
     const scanned = this.#skipper.run(buf, afterKey, end, base);
@@ -375,6 +411,15 @@ export class RdbReader {
       scanned: scanned - start,
     };
     return start;
+  }
+
+  #unknownType(number: number, offset: number): RdbFormatError {
+    const author = authorOfNumber(number) ?? this.#author;
+    const whose = author === null ? '' : `this RDB was written by ${author}, which adds to the format: `;
+    return new RdbFormatError(`${whose}unknown value type or opcode ${number}`, offset, {
+      code: 'rdb-unknown-type',
+      hint: `this source writes something that redis-cutover does not know (${author ?? this.#family} RDB ${this.#version}, number ${number}): look for a newer release. Where it ends is not known either: --skip-unknown cannot leave it out`,
+    });
   }
 
   /** Counts an entry unless it was counted before a rewind. */
@@ -507,4 +552,32 @@ export class RdbReader {
     this.#state = { kind: 'done' };
     return pos + 8;
   }
+}
+
+/**
+ * The family and the version that the first bytes of an RDB tell.
+ * @param skipUnknown true: a version that is not known is tried
+ * @throws RdbFormatError `rdb-version` for one that is not known, another for what is no RDB
+ */
+export function checkMagic(
+  bytes: Buffer,
+  skipUnknown: boolean,
+): { readonly family: RdbFamily; readonly version: number } {
+  const text = bytes.toString('latin1', 0, MAGIC_BYTES);
+  const match = /^(REDIS|VALKEY)(\d{3,4})$/.exec(text);
+  if (match === null) throw new RdbFormatError(`no RDB begins with "${printable(text)}"`, 0);
+  const family = match[1] === 'VALKEY' ? 'valkey' : 'redis';
+  const version = Number(match[2]);
+  const newest = NEWEST_VERSION[family];
+  if (version < 1 || (version > newest && !skipUnknown)) {
+    throw new RdbFormatError(`RDB version ${text} is not known (newest: ${newest})`, 0, {
+      code: 'rdb-version',
+      hint: 'this source is newer than redis-cutover: look for a newer release of redis-cutover; --skip-unknown tries this one, up to the first thing that is not known',
+    });
+  }
+  return { family, version };
+}
+
+function endlessHead(offset: number): RdbFormatError {
+  return new RdbFormatError(`more than ${LONGEST_HEAD} bytes of opcodes stand in front of a key`, offset);
 }

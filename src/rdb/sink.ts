@@ -5,8 +5,12 @@ import type { RdbFamily } from './opcodes.ts';
 export interface RdbEntry {
   /** Position of the entry's first byte (its expiry opcode, where it has one). */
   start: number;
+  /** Position of the value's first byte, behind the key; for errors. */
+  valueStart: number;
   db: number;
   type: number;
+  /** The module's type, as TYPE names it, where the value is one of a module; '' for all others. */
+  module: string;
   key: Buffer;
   keyStart: number;
   keyEnd: number;
@@ -29,6 +33,8 @@ export interface RdbSink {
   functionLibrary(start: number, code: Buffer): void;
   /** Something that is passed over and that people should know of. */
   skipped(what: string): void;
+  /** Something that no command brings to a target: passed over here, and not to be lost without a word. */
+  unbringable(start: number, what: string): void;
 
   /** A string value, decoded. */
   string(entry: RdbEntry, buf: Buffer, start: number, end: number): void;
@@ -58,6 +64,7 @@ export const IGNORING_SINK: RdbSink = {
   resizeDb: nothing,
   functionLibrary: nothing,
   skipped: nothing,
+  unbringable: nothing,
   string: nothing,
   value: nothing,
   blobStart: nothing,

@@ -68,6 +68,11 @@ const COMMON: Record<number, readonly Step[]> = {
   21: streamProgram(3),
 };
 
+const B4: Step = { kind: 'bytes', count: 4 };
+
+/** What modules keep with the next key (Redis 8.6): for each a class, then its items. */
+export const KEY_META_PROGRAM: readonly Step[] = [repeat(B4, { kind: 'moduleItems' })];
+
 const PROGRAMS: Record<RdbFamily, Record<number, readonly Step[]>> = {
   redis: {
     ...COMMON,
@@ -78,6 +83,8 @@ const PROGRAMS: Record<RdbFamily, Record<number, readonly Step[]>> = {
     26: streamProgram(4),
     27: streamProgram(5),
     28: [{ kind: 'array' }],
+    // KeyDB's cron: script, start, interval, keys, arguments
+    64: [S, B8, B8, repeat(S), repeat(S)],
   },
   valkey: { ...COMMON, 22: [repeat(S, S, B8)] },
 };

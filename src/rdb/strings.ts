@@ -1,7 +1,8 @@
 /** Decoding of RDB strings (protocol.md 3.3): plain, integers as decimal text, LZF. */
 import { RdbFormatError } from '../core/errors.ts';
 import { checkLzfLengths, lzfDecompress } from './lzf.ts';
-import { OP } from './opcodes.ts';
+import { moduleTypeName } from './module-type.ts';
+import { OP, TYPE } from './opcodes.ts';
 import { lengthResult, readLength, readPlainLength, readStringLength } from './skip.ts';
 
 /** The number that an int-encoded string stands for: `encoding` 0, 1, 2 is of 1, 2, 4 bytes. */
@@ -78,19 +79,30 @@ export function lzfHeader(buf: Buffer, at: number, end: number, base: number): L
   return { compressed, length, body: lengthResult.next };
 }
 
-/**
- * The key of the entry that begins at buf[0], for messages; null where it cannot be read.
- * Passes over the opcodes that may stand before a type (protocol.md 3.2).
- */
+/** The key of the entry that begins at buf[0], for messages; null where it cannot be read. */
 export function keyOfEntry(buf: Buffer): Buffer | null {
+  return decodeString(buf, typeAt(buf) + 1, buf.length, 0)?.bytes ?? null;
+}
+
+/** The module's type of the entry that begins at buf[0]; null where it is no value of a module, or cannot be read. */
+export function moduleOfEntry(buf: Buffer): string | null {
+  const at = typeAt(buf);
+  if (buf[at] !== TYPE.module2) return null;
+  const key = decodeString(buf, at + 1, buf.length, 0);
+  return key === null ? null : moduleTypeName(buf, key.next, buf.length, 0);
+}
+
+/** Where the type stands of the entry that begins at buf[0]: behind the opcodes that may be there (protocol.md 3.2). */
+function typeAt(buf: Buffer): number {
   let at = 0;
   for (;;) {
     const op = buf[at];
     if (op === OP.expireMs) at += 9;
     else if (op === OP.expireSeconds) at += 5;
     else if (op === OP.freq) at += 2;
-    else if (op === OP.idle && readLength(buf, at + 1, buf.length) >= 0) at = lengthResult.next;
+    else if ((op === OP.idle || op === OP.ramLru) && readLength(buf, at + 1, buf.length) >= 0)
+      at = lengthResult.next;
     else break;
   }
-  return decodeString(buf, at + 1, buf.length, 0)?.bytes ?? null;
+  return at;
 }

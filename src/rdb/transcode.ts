@@ -2,6 +2,9 @@
  * Writes a value in an older form, for targets that do not take its own (protocol.md 3.8; forms.ts says which form can
  * be which). Pure: the bytes of one value in, those of another out. What the older form has no place for is lost, and
  * told.
+ *
+ * What is damaged is refused here, not left to the target: a server before 6.2 ends itself where RESTORE brings it a field
+ * of a hash twice, or a stream whose parts do not fit together (run on 2.8.17, 5.0.10 and 6.0.9).
  */
 import { InvariantError, RdbFormatError } from '../core/errors.ts';
 import { parseScore, textDouble } from './doubles.ts';
@@ -11,7 +14,9 @@ import { forEachQuicklistNode } from './encodings/quicklist.ts';
 import { forEachZiplist } from './encodings/ziplist.ts';
 import { type ExpiringForm, readExpiringHash, writeExpiringHash } from './field-ttls.ts';
 import { FORM, type Form } from './forms.ts';
+import { Names } from './names.ts';
 import { TYPE } from './opcodes.ts';
+import { decodeString } from './strings.ts';
 import { ValueBuilder, ValueReader } from './value-bytes.ts';
 
 /** What a value can lose on the way to an older form. */
@@ -104,16 +109,27 @@ function list(from: typeof TYPE.quicklist | typeof TYPE.quicklist2, value: Value
 
 /** The listpack of a set (`each` 1) or a hash (2) as plain strings. */
 function strings(value: ValueReader, each: 1 | 2): Buffer {
+  const { offset } = value;
+  const names = new Names('element');
   const body = new ValueBuilder();
-  const elements = inListpack(value, each, (bytes, start, end) => void body.string(bytes, start, end));
+  let isContent = false;
+  const elements = inListpack(value, each, (bytes, start, end) => {
+    if (!isContent) names.add(bytes, start, end, offset);
+    isContent = each === 2 && !isContent;
+    body.string(bytes, start, end);
+  });
   return counted(elements / each, body);
 }
 
 function zset(value: ValueReader): Buffer {
+  const names = new Names('member');
   const body = new ValueBuilder();
   const members = value.count();
   for (let left = members; left > 0; left--) {
-    body.raw(value.rawString());
+    const memberAt = value.offset;
+    const member = value.rawString();
+    names.add(member, 0, member.length, memberAt);
+    body.raw(member);
     const { offset } = value;
     const score = value.raw(8).readDoubleLE();
     if (Number.isNaN(score)) throw new RdbFormatError('a sorted set holds the score NaN', offset);
@@ -125,11 +141,16 @@ function zset(value: ValueReader): Buffer {
 
 function packedZset(value: ValueReader): Buffer {
   const { offset } = value;
+  const names = new Names('member');
   const body = new ValueBuilder();
   let isScore = false;
   const elements = inListpack(value, 2, (bytes, start, end) => {
-    if (isScore) body.raw(textDouble(parseScore(bytes.toString('latin1', start, end), offset)));
-    else body.string(bytes, start, end);
+    if (isScore) {
+      body.raw(textDouble(parseScore(bytes.toString('latin1', start, end), offset)));
+    } else {
+      names.add(bytes, start, end, offset);
+      body.string(bytes, start, end);
+    }
     isScore = !isScore;
   });
   return counted(elements / 2, body);
@@ -138,7 +159,7 @@ function packedZset(value: ValueReader): Buffer {
 /** Visits the elements of the one listpack that is the value; there must be a multiple of `each`. */
 function inListpack(value: ValueReader, each: 1 | 2, visit: VisitElement): number {
   const { offset } = value;
-  const packed = value.string();
+  const packed = value.listpack();
   value.finish();
   const elements = forEachListpack(packed, 0, packed.length, visit, offset);
   if (elements % each !== 0) throw new RdbFormatError('a listpack ends in the middle of a pair', offset);
@@ -193,7 +214,8 @@ function stream(from: Generation, to: Form, value: ValueReader): Transcoded {
   const out = new ValueBuilder();
   const nodes = value.count();
   out.length(nodes);
-  for (let left = nodes; left > 0; left--) out.raw(value.rawString()).raw(value.rawString());
+  const ids = new Names('node of a stream');
+  for (let left = nodes; left > 0; left--) streamNode(value, out, ids);
   // its length, its last id
   out.raw(value.rawLengths(3));
   if (from >= 2) {
@@ -204,7 +226,8 @@ function stream(from: Generation, to: Form, value: ValueReader): Transcoded {
   }
   const groups = value.count();
   out.length(groups);
-  for (let left = groups; left > 0; left--) group(from, wanted, value, out, losses);
+  const names = new Names('group');
+  for (let left = groups; left > 0; left--) group(from, wanted, value, out, losses, names);
   if (from >= 4) {
     const producers = new ValueBuilder().raw(value.rawLengths(2));
     const count = value.count();
@@ -218,34 +241,62 @@ function stream(from: Generation, to: Form, value: ValueReader): Transcoded {
   return { form: to, value: out.bytes, losses: [...losses] };
 }
 
+/** The id of its first entry, and a listpack of all of them, which stays as it is. */
+function streamNode(value: ValueReader, out: ValueBuilder, ids: Names): void {
+  const idAt = value.offset;
+  const id = value.string();
+  if (id.length !== ID_BYTES) throw new RdbFormatError('a node of a stream has no id', idAt);
+  ids.add(id, 0, ID_BYTES, idAt);
+  const { offset } = value;
+  const packed = value.rawString();
+  // never null: rawString() has seen all of it
+  const node = decodeString(packed, 0, packed.length, offset)!.bytes;
+  if (forEachListpack(node, 0, node.length, () => undefined, offset) === 0) {
+    throw new RdbFormatError('a node of a stream holds nothing', offset);
+  }
+  out.string(id).raw(packed);
+}
+
 function group(
   from: Generation,
   wanted: Generation,
   value: ValueReader,
   out: ValueBuilder,
   losses: Set<Loss>,
+  names: Names,
 ): void {
-  // its name, the id that was delivered last
-  out.raw(value.rawString()).raw(value.rawLengths(2));
+  const nameAt = value.offset;
+  const groupName = value.rawString();
+  names.add(groupName, 0, groupName.length, nameAt);
+  // the id that was delivered last
+  out.raw(groupName).raw(value.rawLengths(2));
   if (from >= 2) {
     const entriesRead = value.rawLengths(1);
     if (wanted >= 2) out.raw(entriesRead);
   }
   const pending = value.count();
   out.length(pending);
-  for (let left = pending; left > 0; left--)
-    out.raw(value.raw(ID_BYTES + TIME_BYTES)).raw(value.rawLengths(1));
+  const unowned = new Names('pending entry');
+  for (let left = pending; left > 0; left--) {
+    const { offset } = value;
+    const entry = value.raw(ID_BYTES + TIME_BYTES);
+    unowned.add(entry, 0, ID_BYTES, offset);
+    out.raw(entry).raw(value.rawLengths(1));
+  }
 
   const consumers: Consumer[] = [];
+  const consumerNames = new Names('consumer');
   for (let left = value.count(); left > 0; left--) {
+    const { offset } = value;
     const name = value.rawString();
+    consumerNames.add(name, 0, name.length, offset);
     const seen = value.raw(TIME_BYTES);
     const active = from >= 3 ? value.raw(TIME_BYTES) : NEVER;
     if (from >= 3 && wanted < 3) losses.add('stream-counters');
-    consumers.push({ name, seen, active, held: [value.raw(value.count() * ID_BYTES)] });
+    consumers.push({ name, seen, active, held: [ownedIds(value, unowned)] });
   }
   if (from >= 5) {
-    const nacked = value.raw(value.count() * ID_BYTES);
+    const nacked = ownedIds(value, unowned);
     if (nacked.length > 0) {
       losses.add('stream-nacks');
       const holder = consumers.find(({ name }) => name.equals(NACKED));
@@ -260,6 +311,17 @@ function group(
     out.length(held.reduce((sum, ids) => sum + ids.length, 0) / ID_BYTES);
     for (const ids of held) out.raw(ids);
   }
+}
+
+/** A number of ids, and these; each of them is pending, and nobody else's. */
+function ownedIds(value: ValueReader, unowned: Names): Buffer {
+  const count = value.count();
+  const { offset } = value;
+  const ids = value.raw(count * ID_BYTES);
+  for (let at = 0; at < ids.length; at += ID_BYTES) {
+    unowned.take(ids, at, at + ID_BYTES, offset + at);
+  }
+  return ids;
 }
 
 /** Of a group; all as it stands in an RDB. */

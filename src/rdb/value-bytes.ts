@@ -3,8 +3,18 @@
  * A value that is read here is complete: a step that needs more bytes than there are is damage.
  */
 import { RdbFormatError } from '../core/errors.ts';
-import { lengthResult, readCount, readPlainLength, stringBodyLength } from './skip.ts';
-import { decodeString } from './strings.ts';
+import { lengthResult, readCount, readPlainLength, readStringLength, stringBodyLength } from './skip.ts';
+import { decodeString, lzfHeader } from './strings.ts';
+
+/**
+ * Servers begin with 128 entries of up to 64 bytes in one. What is taken apart costs many times its bytes, and as LZF
+ * it may have been a few of them in the file.
+ */
+const LONGEST_LISTPACK = 16 << 20;
+
+/** The first byte of a length of 64 bits, and how many there are. */
+export const WIDE_LENGTH = 0x81;
+const WIDE_LENGTH_BYTES = 9;
 
 /** Goes through `bytes[at..end)`. Each step throws RdbFormatError where it would leave that, or meets damage. */
 export class ValueReader {
@@ -50,12 +60,20 @@ export class ValueReader {
     return this.#bytes.subarray(start, this.#at);
   }
 
-  /** A string as it stands, its header included and not decompressed; a slice. */
+  /**
+   * A string as it stands, its header included and not decompressed; a slice. Where a length of it may take 64 bits
+   * (short-lengths.ts) it is a plain string in bytes of its own.
+   */
   rawString(): Buffer {
     const start = this.#at;
     const body = stringBodyLength(this.#bytes, start, this.#end, this.#base);
     if (body < 0) throw this.#short();
-    this.#moveTo(lengthResult.next + body);
+    const bodyAt = lengthResult.next;
+    if (bodyAt - start >= WIDE_LENGTH_BYTES && this.#bytes.subarray(start, bodyAt).includes(WIDE_LENGTH)) {
+      const decoded = this.string();
+      return plainString(decoded, 0, decoded.length);
+    }
+    this.#moveTo(bodyAt + body);
     return this.#bytes.subarray(start, this.#at);
   }
 
@@ -65,6 +83,18 @@ export class ValueReader {
     if (decoded === null) throw this.#short();
     this.#at = decoded.next;
     return decoded.bytes;
+  }
+
+  /** A listpack, decoded; not walked. @throws RdbFormatError also for one that is too long to be taken apart */
+  listpack(): Buffer {
+    const header = readStringLength(this.#bytes, this.#at, this.#end, this.#base);
+    const isCompressed = header === 3 && lengthResult.special;
+    const lzf = isCompressed ? lzfHeader(this.#bytes, lengthResult.next, this.#end, this.#base) : null;
+    const length = lzf?.length ?? header;
+    if (length > LONGEST_LISTPACK) {
+      throw new RdbFormatError(`a listpack of ${length} bytes is too long to be taken apart`, this.offset);
+    }
+    return this.string();
   }
 
   /**

@@ -36,13 +36,21 @@ async function time(way: Way, stream: Buffer): Promise<number> {
   await new Promise<void>((resolve, reject) => {
     let applied = 0;
     const writer = new StreamWriter(
-      { relativeTtls: false, forwardPublish: false, execIsWhole: true, run: 'bench', receivedAt: () => 0 },
+      {
+        relativeTtls: false,
+        forwardPublish: false,
+        execIsWhole: true,
+        run: 'bench',
+        receivedAt: () => 0,
+        forms: new Set(),
+      },
       {
         applied: (position) => {
           applied = position;
         },
         ackWanted: () => undefined,
         loses: ({ what }) => reject(new Error(what)),
+        skips: (name) => reject(new Error(name)),
         divergence: (_position, line) => reject(new Error(line)),
         rejected: (_position, line) => reject(new Error(line)),
       },

@@ -58,7 +58,7 @@ const TURN_MS = 100;
 
 async function subjects(): Promise<Subject[]> {
   return asRound(async (t) => {
-    const files = await rdbSeeds(t);
+    const files = await rdbSeeds(t, Number(values.seed));
     const streams = await streamSeeds(t);
     const all = [
       rdbSubject(files),

@@ -1,7 +1,10 @@
 /** Good inputs for the fuzzer: what a real server writes, and the collection of real files where it is there. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { RespConnection } from '../../src/resp/connection.ts';
+import { randomDataset } from '../helpers/random-dataset.ts';
+import { serverReleases } from '../helpers/releases.ts';
 import type { Cleanup } from '../helpers/server.ts';
 import { testServer } from '../helpers/server.ts';
 import { CAPTURES, captureWire } from '../protocol/capture.ts';
@@ -10,12 +13,35 @@ import { rdbFixtures, withoutFixtures } from '../unit/rdb/support.ts';
 /** Larger files are slow to be read again and again, and hold nothing else. */
 const LARGEST_FILE = 8 * 1024;
 
-/** RDB files: of a server started here, compressed and not, and of the collection. */
-export async function rdbSeeds(t: Cleanup): Promise<Buffer[]> {
-  const files = [await savedBy(t, 'yes'), await savedBy(t, 'no')];
+/** Random snapshots of each of the newest releases. */
+const RANDOM_FILES = 25;
+
+/**
+ * RDB files: of a server started here, compressed and not; random ones of the newest releases here, other ones for
+ * another `seed`; and of the collection.
+ */
+export async function rdbSeeds(t: Cleanup, seed: number): Promise<Buffer[]> {
+  const files = [await savedBy(t, 'yes'), await savedBy(t, 'no'), ...(await randomFiles(t, seed))];
   if (withoutFixtures !== false) console.error(`fuzz: ${withoutFixtures}`);
   else files.push(...rdbFixtures().map(({ bytes }) => bytes));
   return files.filter(({ length }) => length <= LARGEST_FILE);
+}
+
+async function randomFiles(t: Cleanup, seed: number): Promise<Buffer[]> {
+  const releases = serverReleases();
+  const newest = ['redis', 'valkey'].map((family) => releases.findLast(({ kind }) => kind === family));
+  const files: Buffer[] = [];
+  for (const release of newest) {
+    if (release === undefined) continue;
+    const server = await testServer(t, { binary: release.path });
+    const client = await RespConnection.connect(server.port);
+    for (const { commands } of fc.sample(randomDataset(release), { seed, numRuns: RANDOM_FILES })) {
+      await client.pipeline([['FLUSHALL'], ...commands, ['SAVE']]);
+      files.push(readFileSync(join(server.dir, 'dump.rdb')));
+    }
+    client.close();
+  }
+  return files;
 }
 
 async function savedBy(t: Cleanup, compression: 'yes' | 'no'): Promise<Buffer> {

@@ -45,7 +45,7 @@ export interface CliRun {
 }
 
 const RSS_SAMPLE_MS = 100;
-const DEFAULT_TIMEOUT_MS = 60_000;
+const DEFAULT_TIMEOUT_MS = 120_000;
 const EXIT_TIMEOUT_MS = 120_000;
 
 interface Watcher {

@@ -21,14 +21,14 @@ export async function within<T>(work: T | Promise<T>, timeoutMs: number, what: s
 
 /**
  * Asks `condition` again and again until it gives a truthy value, and returns that. Throws after `timeoutMs`
- * (default 10 s), also where an answer of `condition` never comes. An error thrown by `condition` counts as "not
+ * (default 30 s: the machine may be busy), also where an answer of `condition` never comes. An error thrown by `condition` counts as "not
  * yet" and is the cause of the final error.
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
   options: UntilOptions = {},
 ): Promise<Exclude<T, false | null | undefined | 0 | ''>> {
-  const { timeoutMs = 10_000, what = condition.toString() } = options;
+  const { timeoutMs = 30_000, what = condition.toString() } = options;
   const deadline = Date.now() + timeoutMs;
   let lastError: unknown;
   for (;;) {

@@ -28,6 +28,7 @@ const OPTIONS: RunOptions = {
   flushTarget: true,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,

@@ -33,6 +33,8 @@ export interface SceneServers {
   readonly target?: ServerOptions;
   /** Keys of the source's dataset; 0: the source is empty; left out: 500. */
   readonly keys?: number;
+  /** Puts more into the source before the run. */
+  readonly fill?: (onSource: RespConnection) => Promise<void>;
   /** Where, and as whom, the run finds the target; left out: at its port, as the default user. */
   readonly access?: (target: DemoServer) => Promise<Partial<Endpoint>>;
 }
@@ -49,6 +51,7 @@ export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
   flushTarget: false,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,
@@ -81,6 +84,7 @@ export async function begun(
   if (keys > 0) await loadDataset(source.port, { keys, bigMembers: 100 });
   const onSource = await testClient(t, source.port);
   const onTarget = await testClient(t, target.port);
+  await servers.fill?.(onSource);
   const acl = [await aclOf(onSource), await aclOf(onTarget)] as const;
   const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-run-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));

@@ -28,6 +28,7 @@ const OPTIONS: RunOptions = {
   flushTarget: false,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,
@@ -332,6 +333,40 @@ describe('preflight', () => {
       ['HSET', 'redis-cutover:checkpoint', 'run', 'x'],
     ]);
     assertFinding(await run(), 'source-is-target', 'warn', /did not end/);
+  });
+
+  it('takes the script engine of Valkey 9.1 for no module with values', async (t) => {
+    const release = serverReleases().find(
+      ({ kind, major, minor }) => kind === 'valkey' && major * 100 + minor > 900,
+    );
+    if (release === undefined) return t.diagnostic('no Valkey of 9.1 or later is installed');
+    const server = await startServer({ binary: release.path });
+    more.push({ close: () => server.stop() });
+    const checks = await run({}, await open(server, 'source'));
+    assertFinding(checks, 'modules', 'ok', /^the target has all that the source has$/);
+  });
+
+  it('refuses streams towards a target that has none', async (t) => {
+    assertFinding(await run(), 'streams', 'ok', /has them/);
+    const ancient = serverReleases().find(({ kind, major }) => kind === 'redis' && major < 5);
+    if (ancient === undefined) return t.diagnostic('no release before 5.0 is installed');
+    const server = await startServer({ binary: ancient.path });
+    more.push({ close: () => server.stop() });
+    const old = await open(server, 'target');
+    await source.call('SET', 'a', '1');
+    assertFinding(await run({}, source, old), 'streams', 'ok', /the source holds none/);
+    await source.pipeline([
+      ['SELECT', 3],
+      ['XADD', 'stream', '*', 'a', 'b'],
+      ['SELECT', 0],
+    ]);
+    const refused = await run({}, source, old);
+    assertFinding(refused, 'streams', 'refuse', /of 2 keys looked at 1 are streams/);
+    assert.match(finding(refused, 'streams').hint ?? '', /--skip-unknown/);
+    assertFinding(await run({ skipUnknown: true }, source, old), 'streams', 'warn', /are skipped/);
+    await source.call('ACL', 'SETUSER', 'default', '-scan');
+    assertFinding(await run({}, source, old), 'streams', 'warn', /one on the source stops the run/);
+    assertFinding(await run({}, old, source), 'streams', 'ok', /has them/);
   });
 
   it('refuses clusters for now', async () => {

@@ -1,6 +1,7 @@
 /** Connections that end, at every step, and orders from this side: dial again, stop. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fakeSource, handshake, type Step } from '../helpers/fake-source.ts';
 import { until } from '../helpers/wait.ts';
 import { fullResync, MARK, REPLID, RecordingSink, runLink, send, UP_TO_PSYNC } from './link-support.ts';
@@ -150,9 +151,8 @@ describe('orders from this side', { concurrency: true }, () => {
     await gone.stop();
     const down = runLink(t, gone.port);
     await until(() => down.sink.interruptions.length >= 4);
-    const began = performance.now();
-    assert.equal(await down.stop(), null);
-    assert.ok(performance.now() - began < 1_500, 'the pause before the next attempt (2 s) was waited for');
+    // the pause before the next attempt, 2 s, is not waited for; a busy machine holds both up
+    assert.equal(await Promise.race([down.stop(), delay(1_500, 'late', { ref: false })]), null);
   });
 
   it('redial: what had been asked for before it is not asked for afterwards, wherever the link was', async (t) => {

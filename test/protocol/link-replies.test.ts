@@ -231,7 +231,7 @@ describe('replies that end it', { concurrency: true }, () => {
     ],
   };
   for (const [name, [script, code, exitCode, hint]] of Object.entries(cases)) {
-    it(name, { timeout: 10_000 }, async (t) => {
+    it(name, { timeout: 60_000 }, async (t) => {
       const source = await fakeSource(t, script);
       const { sink, ended } = runLink(t, source.port, { username: 'bob', password: 'S3cret' });
       const error = await ended;

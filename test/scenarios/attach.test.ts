@@ -19,6 +19,7 @@ import {
   ask,
   assertEqualServers,
   caughtUp,
+  crashAndRestart,
   ends,
   infoNumber,
   migrate,
@@ -349,6 +350,39 @@ describe('feed attach', { concurrency: 3 }, () => {
     await ends(run, 130);
     assert.equal(await replication(port, 'role'), 'master');
     assert.equal(await settingsOf(port), before);
+  });
+
+  test('a target that was restarted, and given back before it had a new copy: resume takes one, unless it was written to', async (t) => {
+    const durable: ServerOptions = { args: ['--appendonly', 'yes', '--appendfsync', 'always'] };
+    const { source, ...first } = await scene(t, { target: durable });
+    let { target } = first;
+    const front = await faultProxy(t, source.port);
+    const runDir = newRunDir(t);
+    const givenBack = async (run: CliRun): Promise<void> => {
+      await run.phase('in-sync');
+      front.refuse(true);
+      front.cutAll('close');
+      target = await crashAndRestart(t, target, durable);
+      await note(run, /lost its copy/);
+      run.kill();
+      await ends(run, 130);
+      assert.equal(await replication(target.port, 'role'), 'master');
+      front.refuse(false);
+    };
+    const resume = (): CliRun => runCli(['resume', runDir, '--cutover', 'never', '--json'], { t });
+    await givenBack(migrate(t, [front.uri, target.uri], ['--cutover', 'never'], { feed: 'attach', runDir }));
+    const next = resume();
+    await givenBack(next);
+
+    await ask(target.port, 'SET', 'stranger', '1');
+    const refused = resume();
+    await ends(refused, 3);
+    assert.ok(refused.events.some((event) => event.event === 'error' && event['code'] === 'target-written'));
+    assert.equal(await ask(target.port, 'GET', 'stranger'), '1');
+    await ask(target.port, 'FLUSHALL');
+    const last = resume();
+    await last.phase('in-sync');
+    await assertEqualServers(source.port, target.port);
   });
 
   test('a target that somebody makes a replica of another server is let go', async (t) => {

@@ -49,7 +49,9 @@ async function scene(
   }: { feed?: 'write' | 'attach'; cutoverTimeoutMs?: number; late?: LateNetwork | null } = {},
 ): Promise<Scene> {
   const args = ['--repl-ping-replica-period', '1', '--repl-backlog-size', '64mb'];
-  const [source, target] = await Promise.all([testServer(t, { args }), testServer(t)]);
+  // an attached target gives up a master that it does not hear of, too: later than we give it up
+  const patience = ['--repl-timeout', '8'];
+  const [source, target] = await Promise.all([testServer(t, { args }), testServer(t, { args: patience })]);
   await loadDataset(source.port, { keys: 3_000, bigMembers: 2_000 });
   const traffic = await startTraffic({ port: source.port, ratePerSecond: 300 });
   atEnd(t, async () => {

@@ -75,9 +75,9 @@ test('a stopped target: the stream goes to disk and comes back, the link holds',
   assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   assert.equal(await infoNumber(source.port, 'stats', 'sync_partial_ok'), 0);
   assert.ok(run.peakRssBytes() < 250e6, `resident: ${run.peakRssBytes()}`);
-  await assertEqualServers(source.port, target.port, false);
   run.kill();
   await ends(run, 130);
+  await assertEqualServers(source.port, target.port, false);
 });
 
 test('--spool-limit: a clean stop with the figure, the source unharmed, the fence lifted', async (t) => {

@@ -115,8 +115,12 @@ export function lastProgress(run: CliRun): CliEvent | undefined {
   return run.events.findLast((event) => event.event === 'progress');
 }
 
-/** Waits until the run has shown that the target has everything that the source has now, and is in sync. */
-export async function caughtUp(run: CliRun, sourcePort: number, timeoutMs = 30_000): Promise<void> {
+/**
+ * Waits until the run has shown that the target has everything that the source has now, and is in sync. Within one
+ * history: where the source comes back with another one, the offset of before may lie behind it, so wait for the phases
+ * of the new copy first.
+ */
+export async function caughtUp(run: CliRun, sourcePort: number, timeoutMs = 60_000): Promise<void> {
   const offset = await infoNumber(sourcePort, 'replication', 'master_repl_offset');
   await until(
     () => {

@@ -5,7 +5,8 @@ import type { ServerSession } from '../../client/session.ts';
 import { printable } from '../../core/text.ts';
 import { CHECKPOINT_KEY } from '../../target/write/checkpoint.ts';
 import { leaseHeldError, readLease, sourceIsTarget } from '../../target/write/lease.ts';
-import { ask, type Check, type CheckContext, ok, refuse, unknown, warn } from './context.ts';
+import { ask, type Check, ok, refuse, unknown, warn } from './context.ts';
+import { countTypes } from './modules.ts';
 
 /** Clocks further apart than this make keys expire at the wrong time. */
 const CLOCK_TOLERANCE_SECONDS = 2;
@@ -122,21 +123,6 @@ export const sourceAsTarget: Check = async ({ source }) => {
     : ok(name, 'no run feeds the source');
 };
 
-/** What the source has loaded and the target has not: values of those types would be refused one by one. */
-export const modules: Check = async (context) => {
-  const name = 'modules';
-  if (!context.sourceInfo.atLeast(4, 0)) return ok(name, 'none: the source is older than modules');
-  const missing = await missingModules(context);
-  if (missing instanceof ReplyError) return unknown(name, 'the modules of the two servers', missing);
-  return missing.length === 0
-    ? ok(name, 'the target has all that the source has')
-    : warn(
-        name,
-        `not on the target: ${missing.join(', ')}; a value of such a module stops the run`,
-        'load the modules on the target: MODULE LOAD <path>',
-      );
-};
-
 export const functions: Check = async ({ source, sourceInfo, targetInfo, options }) => {
   const name = 'functions';
   if (!sourceInfo.atLeast(7, 0)) return ok(name, 'none: the source is older than functions');
@@ -151,6 +137,29 @@ export const functions: Check = async ({ source, sourceInfo, targetInfo, options
     : refuse(name, detail, 'take a target of 7.0 or later, or leave them out: --allow-loss');
 };
 
+/** The first stream would stop the run in the snapshot: better before anything is touched. */
+export const streams: Check = async (context) => {
+  const name = 'streams';
+  const { sourceInfo, targetInfo, options } = context;
+  if (targetInfo.atLeast(5, 0)) return ok(name, 'the target has them');
+  if (!sourceInfo.atLeast(5, 0)) return ok(name, 'none: the source is older than streams');
+  const found = await countTypes(context, (type) => type === 'stream');
+  const hint = 'take a target of 5.0 or later; or leave the streams out: --skip-unknown';
+  const stops = options.skipUnknown
+    ? 'they are skipped and listed (--skip-unknown)'
+    : 'one on the source stops the run';
+  if (found === null) return warn(name, `the target has none before 5.0; ${stops}`, hint);
+  const { keys, all } = found;
+  const count = found.types.get('stream') ?? 0;
+  if (count === 0) {
+    return all
+      ? ok(name, 'the target has none, the source holds none')
+      : warn(name, `the target has none before 5.0; none of ${keys} keys looked at is one; ${stops}`, hint);
+  }
+  const detail = `the target has none before 5.0; of ${keys} keys looked at ${count} are streams`;
+  return options.skipUnknown ? warn(name, `${detail}; ${stops}`, hint) : refuse(name, detail, hint);
+};
+
 /**
  * What values lose on the way to this target, as far as releases and the source's counters tell; functions have a check
  * of their own. The target itself is asked only when a run begins (target/write/probe.ts).
@@ -158,9 +167,11 @@ export const functions: Check = async ({ source, sourceInfo, targetInfo, options
 export const loss: Check = ({ sourceInfo, targetInfo, options, feed }) => {
   const name = 'loss';
   if (feed === 'attach') return ok(name, 'nothing: the target loads what the source sends');
+  const bookkeeping = lostBookkeeping(sourceInfo, targetInfo);
   const hashes = sourceInfo.keyspace.reduce((sum, { expiringHashes }) => sum + expiringHashes, 0);
   if (hashes > 0 && !expiresFields(targetInfo)) {
-    const detail = `fields of ${hashes} hashes expire, and the target knows no such expiries: these fields would stay for ever`;
+    const also = bookkeeping === null ? '' : `; and ${bookkeeping}`;
+    const detail = `fields of ${hashes} hashes expire, and the target knows no such expiries: these fields would stay for ever${also}`;
     return options.allowLoss
       ? warn(name, `${detail} (--allow-loss)`)
       : refuse(
@@ -179,10 +190,20 @@ export const loss: Check = ({ sourceInfo, targetInfo, options, feed }) => {
         : 'the first such value stops the run, but for --allow-loss',
     );
   }
-  return sourceInfo.atLeast(7, 0) && !targetInfo.atLeast(7, 2)
-    ? ok(name, 'nothing but counters of streams (entries-added, entries-read) and times of activity')
-    : ok(name, 'nothing that is known');
+  return ok(name, bookkeeping === null ? 'nothing that is known' : `nothing but ${bookkeeping}`);
 };
+
+/** What no application is told by any command but XINFO; null: nothing, or the target has no streams at all. */
+function lostBookkeeping(source: ServerInfo, target: ServerInfo): string | null {
+  if (!target.atLeast(5, 0)) return null;
+  const lost = (major: number, minor: number): boolean =>
+    source.atLeast(major, minor) && !target.atLeast(major, minor);
+  const what = [
+    ...(lost(7, 0) ? ['counters of streams (entries-added, entries-read)'] : []),
+    ...(lost(7, 2) ? ['when consumers of streams were last active'] : []),
+  ];
+  return what.length === 0 ? null : what.join(', ');
+}
 
 /** HPEXPIREAT: Redis 7.4, Valkey 9.0. */
 function expiresFields(info: ServerInfo): boolean {
@@ -201,29 +222,6 @@ async function clockDifference(session: ServerSession): Promise<number | ReplyEr
   const ours = (before + Date.now()) / 2;
   const [seconds, micros] = Array.isArray(reply) ? reply : [];
   return Number(seconds) + Number(micros) / 1e6 - ours / 1000;
-}
-
-/**
- * Names of the modules (Redis >= 4.0) that the source has loaded and the target has not, fit to be shown; the error
- * reply where a server does not tell.
- */
-export async function missingModules({
-  source,
-  target,
-}: Pick<CheckContext, 'source' | 'target'>): Promise<string[] | ReplyError> {
-  const wanted = await moduleNames(source);
-  if (wanted instanceof ReplyError || wanted.length === 0) return wanted;
-  const present = await moduleNames(target);
-  return present instanceof ReplyError ? present : wanted.filter((module) => !present.includes(module));
-}
-
-async function moduleNames(session: ServerSession): Promise<string[] | ReplyError> {
-  const reply = await ask(session, 'MODULE', 'LIST');
-  if (reply instanceof ReplyError) return reply;
-  // Each module is a list of names and values, the name first.
-  return (Array.isArray(reply) ? reply : []).map((module) =>
-    printable(String(Array.isArray(module) ? module[1] : module)),
-  );
 }
 
 function replyErrorAsValue(error: unknown): ReplyError {

@@ -12,7 +12,6 @@ import { assertNever } from '../../core/errors.ts';
 import type { CheckResult } from '../../core/events.ts';
 import type { RunOptions } from '../../core/options.ts';
 import { offsetsCanBeTrusted } from '../../source/trust.ts';
-import { missingModules } from './both.ts';
 import {
   askConfig,
   type CheckContext,
@@ -22,6 +21,7 @@ import {
   ok,
   refuse,
 } from './context.ts';
+import { missingModules } from './modules.ts';
 
 /** What is known of a pair before its feed is. */
 type UndecidedContext = Omit<CheckContext, 'feed'>;

@@ -14,7 +14,8 @@ const CONTAINER_LISTPACK = 2;
  * @param container the number that stands before the node in the RDB
  * @param base RDB offset of `bytes[0]`, for errors
  * @returns the number of elements
- * @throws RdbFormatError for an unknown container or a damaged listpack
+ * @throws RdbFormatError for an unknown container, a damaged listpack, or a single element that is empty: servers keep
+ *   it in a listpack, and take such a node for damage (8.2.3, Valkey 9.1.2)
  */
 export function forEachQuicklistNode(
   container: number,
@@ -27,6 +28,7 @@ export function forEachQuicklistNode(
   if (container === CONTAINER_LISTPACK) return forEachListpack(bytes, start, end, visit, base);
   if (container !== CONTAINER_PLAIN)
     throw damage('quicklist', `unknown container ${container}`, 0, base + start);
+  if (start === end) throw damage('quicklist', 'an empty node', 0, base + start);
   visit(bytes, start, end);
   return 1;
 }

@@ -10,9 +10,9 @@ const END = 0xff;
 const LONG = 254;
 
 /**
- * Visits field, value, field, value … of the zipmap that fills `bytes[start..end)`. Lengths in a longer form than
- * needed are taken too, though servers refuse them: they are no less clear. Elements may have been visited already
- * when damage is found: where that matters, walk once with a visitor that does nothing.
+ * Visits field, value, field, value … of the zipmap that fills `bytes[start..end)`. A length in a longer form than
+ * needed is damage: Valkey 9.1.2 refuses it, and Redis 8.2.3 reads on at a wrong place. Elements may have been visited
+ * already when damage is found: where that matters, walk once with a visitor that does nothing.
  * @param base RDB offset of `bytes[0]`, for errors
  * @returns the number of elements, twice that of pairs
  * @throws RdbFormatError where any length or count is not as it should be
@@ -39,6 +39,7 @@ export function forEachZipmap(
     if (length === LONG) {
       if (4 > stop - at) throw wrong('an entry reaches over the end', entryAt);
       length = bytes.readUInt32LE(at);
+      if (length < LONG) throw wrong('a length in a longer form than needed', entryAt);
       at += 4;
     }
     let unused = 0;

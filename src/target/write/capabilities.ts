@@ -47,7 +47,12 @@ const TAKEN_SINCE: readonly (readonly [
   valkey: Version | null,
 ])[] = [
   [[TYPE.quicklist], [3, 2], [7, 2]],
-  [[TYPE.zset2], [4, 0], [7, 2]],
+  // of a module: the target may lack just that one
+  [
+    [TYPE.zset2, TYPE.module2],
+    [4, 0],
+    [7, 2],
+  ],
   [[TYPE.stream], [5, 0], [7, 2]],
   [
     [TYPE.hashListpack, TYPE.zsetListpack, TYPE.quicklist2, TYPE.stream2],

@@ -9,6 +9,8 @@
  * The writers ask what to send, one question for each expiry.
  */
 import path from 'node:path';
+import { earliestFieldExpiry, laterFromListpack, laterHead } from '../../rdb/field-ttls.ts';
+import { FORM, type Form } from '../../rdb/forms.ts';
 import { KeyLog } from './key-log.ts';
 
 /**
@@ -150,4 +152,38 @@ export class HeldTtls {
     this.#lists++;
     return { keys: log('keys'), hashes: log('hashes') };
   }
+}
+
+/** Whose value it is: the key is `key[keyStart..keyEnd)`. */
+interface Owner {
+  readonly db: number;
+  readonly key: Buffer;
+  readonly keyStart: number;
+  readonly keyEnd: number;
+}
+
+/**
+ * The value `buf[start..end)`, all its fields expiring later where the first of them does so too soon; null: it goes as it
+ * is, as does every value that is no hash of Redis with such fields.
+ * @param offset RDB offset of `buf[start]`, for errors
+ * @throws RdbFormatError where it is damaged
+ */
+export function heldHash(
+  ttls: HeldTtls,
+  form: Form,
+  { db, key, keyStart, keyEnd }: Owner,
+  buf: Buffer,
+  start: number,
+  end: number,
+  offset: number,
+): { readonly form: Form; readonly value: Buffer } | null {
+  if (form !== FORM.hashTtls && form !== FORM.hashTtlsListpack) return null;
+  const atMs = earliestFieldExpiry(buf, start, offset);
+  if (ttls.holdFields(db, key, keyStart, keyEnd, atMs) === atMs) return null;
+  if (form === FORM.hashTtlsListpack) {
+    return { form: FORM.hashTtls, value: laterFromListpack(buf, start, end, offset, SHIFT_MS) };
+  }
+  const value = Buffer.from(buf.subarray(start, end));
+  laterHead(atMs, SHIFT_MS).copy(value);
+  return { form, value };
 }

@@ -65,10 +65,17 @@ export class KeyPositions {
   /** By name in lower case; only commands that write. */
   readonly #rules: ReadonlyMap<string, Rule>;
 
-  /** @param commands the target's reply to COMMAND; anything else where it does not answer that */
-  constructor(keys: WrittenKeys, commands: unknown) {
+  /**
+   * @param commands the target's reply to COMMAND; anything else where it does not answer that
+   * @param leftOut commands, by name in lower case, that do not go to the target
+   */
+  constructor(keys: WrittenKeys, commands: unknown, leftOut: Iterable<string> = []) {
     this.keys = keys;
-    this.#rules = new Map([...(Array.isArray(commands) ? commands.map(ruleOf) : []), ...RULES]);
+    this.#rules = new Map([
+      ...(Array.isArray(commands) ? commands.map(ruleOf) : []),
+      ...RULES,
+      ...Array.from(leftOut, (name) => [name, NONE] as const),
+    ]);
   }
 
   /** Notes the keys of the command in view[start..end), which scanCommand() has just found. */

@@ -5,7 +5,11 @@
 import { assertNever, TargetError } from '../../core/errors.ts';
 import type { Loss as ValueLoss } from '../../rdb/transcode.ts';
 
-export type Loss = ValueLoss | 'functions';
+export type Loss =
+  | ValueLoss
+  | 'functions'
+  /** Members of sets, sorted sets and hashes that would expire (KeyDB's EXPIREMEMBER) stay. */
+  | 'member-ttls';
 
 /** No application is told these by any command but XINFO: they need no flag. */
 const BOOKKEEPING: ReadonlySet<Loss> = new Set(['stream-counters']);
@@ -70,6 +74,8 @@ function described(loss: Loss, count: number): string {
       return `pending entries without an owner (XNACK) in ${of('stream', 'streams')}: a consumer "nacked" has them there`;
     case 'stream-counters':
       return `counters and times of activity, as XINFO shows them, of ${of('stream', 'streams')}`;
+    case 'member-ttls':
+      return `the expiry of ${of('member', 'members')} of sets, sorted sets and hashes (KeyDB): they never expire there`;
     case 'functions':
       return of('library of functions', 'libraries of functions');
     default:

@@ -3,8 +3,8 @@ import type { LoweringContext, LoweringRow, StreamLoss } from './lowering.ts';
 import { deleteEntries, trimBelow } from './own-scripts.ts';
 import { indexOfOption, lowerCase, type Word } from './words.ts';
 
-const COUNTERS_LOST: StreamLoss = {
-  what: 'counters of streams and their groups (ENTRIESREAD, ENTRIESADDED, MAXDELETEDID)',
+export const COUNTERS_LOST: StreamLoss = {
+  what: 'counters of streams and their groups (ENTRIESREAD, ENTRIESADDED, MAXDELETEDID), when consumers were last active',
   matters: false,
 };
 const ACKED_LOST: StreamLoss = {
@@ -15,8 +15,8 @@ const DELREF_LOST: StreamLoss = {
   what: 'removal of trimmed entries from groups (DELREF of XADD and XTRIM)',
   matters: true,
 };
-const IDMP_LOST: StreamLoss = { what: 'ids against double XADD (IDMP)', matters: true };
-const XNACK_LOST: StreamLoss = {
+export const IDMP_LOST: StreamLoss = { what: 'ids against double XADD (IDMP)', matters: true };
+export const XNACK_LOST: StreamLoss = {
   what: 'given-back entries of groups (XNACK): they stay with their consumer',
   matters: true,
 };

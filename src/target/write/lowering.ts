@@ -4,8 +4,9 @@
  * before: expiries are absolute, or held. Commands that stand here in no row go as they are; a target that does not know
  * one refuses it, which ends the run. Pure.
  */
-import { Crc64 } from '../../rdb/crc64.ts';
-import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
+import type { Form } from '../../rdb/forms.ts';
+import type { HeldTtls } from './held-ttls.ts';
+import { FIELD_TTLS_LOST, RESTORE_LOWERINGS } from './lowering-restore.ts';
 import { STREAM_LOWERINGS } from './lowering-streams.ts';
 import type { CommandForm, MissingForms } from './missing-forms.ts';
 import { copyKey, hsetKeepttl, moveElement, setKeepttl, zaddIf } from './own-scripts.ts';
@@ -21,8 +22,16 @@ export interface StreamLoss {
 
 export interface LoweringContext {
   readonly missing: MissingForms;
+  /** The forms of values that RESTORE takes on the target. */
+  readonly forms: ReadonlySet<Form>;
+  /** Which expiries are held back; null: none is. */
+  readonly ttls: HeldTtls | null;
+  /** In which database the command is. */
+  readonly db: number;
   /** Something is left out. Asked again for each command. */
   lose(loss: StreamLoss): void;
+  /** The target has no form at all for the value that `key` is to have: it is left out. Asked again for each. */
+  lacks(what: string, key: Word): void;
 }
 
 /** @returns what to send, in this order; nothing where the command is left out */
@@ -31,17 +40,11 @@ export type Lowering = (words: readonly Word[], context: LoweringContext) => Wor
 /** A command, and the forms of which one must be missing for it to be looked at. */
 export type LoweringRow = readonly [name: string, forms: readonly CommandForm[], lowering: Lowering];
 
-const RDB_FORMS = ['rdb7', 'rdb8', 'rdb9', 'rdb10', 'rdb11', 'rdb12', 'rdb13', 'rdb14', 'rdb80'] as const;
-const RESTORE_FORMS = ['restoreReplace', 'restoreAbsttl', ...RDB_FORMS] as const;
-const FIELD_TTLS_LOST: StreamLoss = { what: 'expiries of fields in hashes', matters: true };
-
 const ROWS: readonly LoweringRow[] = [
   ['set', ['setKeepttl', 'setPxat', 'setIfeq'], lowerSet],
   ['msetex', ['msetex'], lowerMsetex],
   // the source has decided on the condition
   ['pexpireat', ['expireFlags'], (words) => [words.slice(0, 3)]],
-  ['restore', RESTORE_FORMS, lowerRestore],
-  ['restore-asking', RESTORE_FORMS, lowerRestore],
   ['unlink', ['unlink'], ([, ...keys]) => [['DEL', ...keys]]],
   ['copy', ['copy'], lowerCopy],
   ['lmove', ['lmove'], lowerLmove],
@@ -70,12 +73,18 @@ const ROWS: readonly LoweringRow[] = [
   ],
   // SCRIPT LOAD goes as it is, SCRIPT FLUSH without ASYNC and SYNC
   ['script', ['flushSync'], (words) => [lowerCase(words[1]) === 'flush' ? words.slice(0, 2) : words.slice()]],
+  ...RESTORE_LOWERINGS,
   ...STREAM_LOWERINGS,
 ];
 
-/** The rows that count where these forms are missing, by name in lower case. */
-export function loweringsFor(missing: MissingForms): ReadonlyMap<string, Lowering> {
-  const rows = ROWS.filter(([, forms]) => forms.some((form) => missing.has(form)));
+/**
+ * The rows that count where these forms are missing, by name in lower case.
+ * @param restores true where values of RESTORE must be looked into, whatever is missing
+ */
+export function loweringsFor(missing: MissingForms, restores = false): ReadonlyMap<string, Lowering> {
+  const rows = ROWS.filter(
+    (row) => row[1].some((form) => missing.has(form)) || (restores && RESTORE_LOWERINGS.includes(row)),
+  );
   return new Map(rows.map(([name, , lowering]) => [name, lowering]));
 }
 
@@ -142,39 +151,6 @@ function lowerMsetex(words: readonly Word[], { missing }: LoweringContext): Word
     sets.push(missing.has('setKeepttl') ? setKeepttl(key, value) : ['SET', key, value, 'KEEPTTL']);
   }
   return sets;
-}
-
-/** RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s] [FREQ n] */
-function lowerRestore(words: readonly Word[], { missing }: LoweringContext): Word[][] {
-  const [name, key, ttl, payload] = words;
-  if (name === undefined || key === undefined || ttl === undefined || !Buffer.isBuffer(payload)) {
-    return [words.slice()];
-  }
-  const stamped = RDB_FORMS.some((form) => missing.has(form)) ? restamped(payload) : payload;
-  const replace = indexOfOption(words, 'replace', 4) >= 0;
-  const absolute = indexOfOption(words, 'absttl', 4) >= 0;
-  if (!missing.has('restoreAbsttl')) return [[name, key, ttl, stamped, ...words.slice(4)]];
-  const old = replace && missing.has('restoreReplace');
-  const commands: Word[][] = old ? [['DEL', key]] : [];
-  commands.push([name, key, absolute ? '0' : ttl, stamped, ...(replace && !old ? ['REPLACE'] : [])]);
-  if (absolute && lowerCase(ttl) !== '0') commands.push(['PEXPIREAT', key, ttl]);
-  return commands;
-}
-
-/** The same payload with the version that introduced its type, where it has a later one (protocol.md 3.7). */
-function restamped(payload: Buffer): Buffer {
-  const valueEnd = payload.length - payloadLength(0) + 1;
-  const type = payload[0];
-  if (type === undefined || valueEnd < 1) return payload;
-  const version = payload.readUInt16LE(valueEnd);
-  const stamp = stampOf(type, version >= 80 ? 'valkey' : 'redis');
-  if (stamp === null || stamp >= version) return payload;
-  const stamped = Buffer.from(payload);
-  const crc = new Crc64();
-  crc.reset();
-  crc.update(stamped, 0, valueEnd);
-  writeFooter(crc, stamped, valueEnd, stamp);
-  return stamped;
 }
 
 /** COPY source destination [DB n] [REPLACE]; what it replaced on the source goes here as well. */

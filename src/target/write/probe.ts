@@ -16,10 +16,11 @@ import type { WriteTally } from './write-tally.ts';
 const PROBE_PREFIX = 'redis-cutover:probe:';
 
 /**
- * Forms of Redis 8.6 and later are not tried: no server here could show that these samples are sound, and a payload that
- * is not could end the server that it is tried on. For them the release must tell.
+ * Forms of Redis 8.6 and later are not tried: no server here could show that these samples are sound (all up to Redis
+ * 8.2.3 and Valkey 9.1.2 refuse them: run), and a payload that is not could end the server that it is tried on. For them
+ * the release must tell, as it must for modules.
  */
-const UNTRIED: ReadonlySet<Form> = new Set([FORM.stream4, FORM.stream5, FORM.array]);
+export const UNTRIED: ReadonlySet<Form> = new Set([FORM.stream4, FORM.stream5, FORM.array]);
 
 /**
  * The forms that the target takes; null where it does not let us try (rights, memory): its release must tell then.
@@ -56,5 +57,6 @@ export async function probeForms(
   const taken = samples.filter((_, i) => !(results[2 * i] instanceof ReplyError)).map(([form]) => form);
   // every server takes this one: where it was refused, RESTORE is
   if (!taken.includes(TYPE.list)) return null;
-  return new Set([...EVERY_TARGET_TAKES, ...taken, ...[...UNTRIED].filter((form) => promised.has(form))]);
+  const untried = [...UNTRIED, TYPE.module2].filter((form) => promised.has(form));
+  return new Set([...EVERY_TARGET_TAKES, ...taken, ...untried]);
 }

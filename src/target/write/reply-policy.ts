@@ -32,6 +32,11 @@ export function isUnknownCommand(line: string): boolean {
   return /^ERR unknown command\b/.test(line);
 }
 
+/** RESTORE: the value is damaged, or its type or module is not known (2.6 and later; run on 6.2 to 8.2, Valkey 8.1). */
+export function isBadValue(line: string): boolean {
+  return line === 'ERR Bad data format';
+}
+
 /** For the answer to a command of the snapshot, or to one that was being queued behind MULTI. */
 export function judgeReply(line: string): ReplyVerdict {
   return RETRYABLE.has(errorPrefix(line)) ? 'retry' : 'fatal';

@@ -7,11 +7,14 @@
 
 import { assertNever, InvariantError, TargetError } from '../../core/errors.ts';
 import { keyDigest } from '../../core/key-digest.ts';
+import { authorOfAux } from '../../rdb/authors.ts';
 import { Crc64 } from '../../rdb/crc64.ts';
 import { payloadLength, stampOf, writeFooter } from '../../rdb/dump-payload.ts';
-import { EARLIEST_BYTES, earliestFieldExpiry, laterFromListpack, laterHead } from '../../rdb/field-ttls.ts';
+import { holdsNothing } from '../../rdb/empty.ts';
+import { EARLIEST_BYTES, earliestFieldExpiry, laterHead } from '../../rdb/field-ttls.ts';
 import { FORM, type Form, familyOf, formOf, planForm, typeOf } from '../../rdb/forms.ts';
-import type { RdbFamily } from '../../rdb/opcodes.ts';
+import { NEWEST_VERSION, type RdbFamily, TYPE } from '../../rdb/opcodes.ts';
+import { withShortLengths } from '../../rdb/short-lengths.ts';
 import type { ElementKind, RdbEntry, RdbSink } from '../../rdb/sink.ts';
 import { checkHeldLength } from '../../rdb/strings.ts';
 import { transcode } from '../../rdb/transcode.ts';
@@ -19,10 +22,11 @@ import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import type { TargetCapabilities } from './capabilities.ts';
 import { CHECKPOINT_KEY } from './checkpoint.ts';
 import type { TargetConnection } from './connection.ts';
-import { type HeldTtls, SHIFT_MS } from './held-ttls.ts';
+import { type HeldTtls, heldHash, SHIFT_MS } from './held-ttls.ts';
 import { noteLibrary } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
 import { Losses } from './losses.ts';
+import { kindOf, lacking, type Skipped } from './skipped.ts';
 import type { WrittenKeys } from './written-keys.ts';
 
 /** What the rest of the program wants to know of the snapshot as it passes. */
@@ -69,7 +73,10 @@ export class SnapshotWriter implements RdbSink {
   #family: RdbFamily = 'redis';
   readonly #crc = new Crc64();
   readonly #scratch = Buffer.alloc(32);
-  readonly #skippedKinds = new Set<string>();
+  readonly #skipped: Skipped | null;
+  /** Types of modules of which the target has refused a value. */
+  readonly #lackingModules = new Set<string>();
+  readonly #told = new Set<string>();
 
   /** The blob under way: what ends it. */
   #blob: Blob | null = null;
@@ -82,6 +89,7 @@ export class SnapshotWriter implements RdbSink {
   /**
    * @param ttls which expiries are held back; null: none is
    * @param losses where it is counted what the target has no place for; left out: nothing may be lost
+   * @param skipped where it is counted what the target has no type or module for; left out or null: such a value stops the run
    */
   constructor(
     capabilities: TargetCapabilities,
@@ -89,10 +97,12 @@ export class SnapshotWriter implements RdbSink {
     ttls: HeldTtls | null = null,
     written: WrittenKeys | null = null,
     losses = new Losses(false),
+    skipped: Skipped | null = null,
   ) {
     this.#capabilities = capabilities;
     this.#forms = capabilities.forms;
     this.#losses = losses;
+    this.#skipped = skipped;
     this.#listener = listener;
     this.#ttls = ttls;
     this.#written = written;
@@ -112,13 +122,25 @@ export class SnapshotWriter implements RdbSink {
     this.#forms = forms;
   }
 
-  header(family: RdbFamily): void {
+  /** The target has refused a value of this type of a module: those that come are left out. */
+  leaveOutModule(type: string): void {
+    this.#lackingModules.add(type);
+  }
+
+  header(family: RdbFamily, version: number): void {
     this.#family = family;
     this.#losses.begin();
+    this.#skipped?.begin();
+    if (version > NEWEST_VERSION[family]) {
+      this.#note(`the snapshot is of RDB version ${version}, which is not known: tried (--skip-unknown)`);
+    }
   }
 
   aux(start: number, name: string, value: Buffer): void {
     this.#listener.aux(name, value);
+    const author = authorOfAux(name);
+    if (author !== null) this.#note(`this RDB was written by ${author}`);
+    if (name === 'keydb-subexpire-key') this.#losses.meet(['member-ttls'], start, null);
     // 4.0-6.2: scripts that EVALSHA in the stream may name (protocol.md 3.2)
     if (name === 'lua') this.#plain(start, ['SCRIPT', 'LOAD', value], 0);
   }
@@ -135,9 +157,19 @@ export class SnapshotWriter implements RdbSink {
   }
 
   skipped(what: string): void {
-    if (this.#skippedKinds.has(what)) return;
-    this.#skippedKinds.add(what);
-    this.#listener.note(`the snapshot holds ${what}: passed over`);
+    this.#note(`the snapshot holds ${what}: passed over`);
+  }
+
+  unbringable(start: number, what: string): void {
+    if (this.#skipped === null) throw lacking(`the snapshot holds ${what}, which no command brings`, '?');
+    this.#skipped.meet(what, start, '?');
+  }
+
+  /** Once each: entries, and whole copies, can come again. */
+  #note(message: string): void {
+    if (this.#told.has(message)) return;
+    this.#told.add(message);
+    this.#listener.note(message);
   }
 
   string(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
@@ -157,37 +189,48 @@ export class SnapshotWriter implements RdbSink {
 
   value(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     if (isOwnKey(entry)) return;
-    this.#setExpiry(entry);
     const form = formOf(entry.type, this.#family);
-    const wanted = this.#planned(entry, form);
-    if (wanted === form) {
-      this.#valueAs(form, entry, buf, start, end);
+    if (holdsNothing(form, buf, start, end)) {
+      this.skipped('collections without any element, as servers before 6.2 could leave behind');
       return;
     }
-    const older = transcode(form, wanted, buf, start, end, entry.start);
+    const wanted = this.#planned(entry, form);
+    if (wanted === null) return;
+    this.#setExpiry(entry);
+    if (wanted === form) {
+      // a target that takes this type is of 4.0 at least
+      const before4 = !this.#forms.has(TYPE.zset2);
+      const short = before4 ? withShortLengths(form, buf, start, end, entry.valueStart) : null;
+      if (short === null) this.#valueAs(form, entry, buf, start, end);
+      else this.#valueAs(form, entry, short, 0, short.length);
+      return;
+    }
+    const older = transcode(form, wanted, buf, start, end, entry.valueStart);
     if (older.losses.length > 0) this.#losses.meet(older.losses, entry.start, digestOf(entry));
     this.#valueAs(older.form, entry, older.value, 0, older.value.length);
   }
 
-  /** The form in which a value goes to the target. @throws TargetError where it takes none that would do */
-  #planned(entry: RdbEntry, form: Form): Form {
-    const wanted = planForm(form, this.#forms);
+  /**
+   * The form in which a value goes to the target; null: it is left out.
+   * @throws TargetError `target-lacks-type` where it takes none that would do
+   */
+  #planned(entry: RdbEntry, form: Form): Form | null {
+    const wanted = this.#lackingModules.has(entry.module) ? null : planForm(form, this.#forms);
     if (wanted !== null) return wanted;
     const digest = digestOf(entry);
-    const what = form === FORM.array ? 'arrays (Redis 8.8)' : 'streams (5.0)';
-    throw new TargetError(`the target knows no ${what}, and key ${digest} is one`, {
-      code: 'target-lacks-type',
-      hint: 'take a newer release for the target, or delete such keys on the source',
-      keyDigest: digest,
-    });
+    const what = kindOf(form, entry.module);
+    if (this.#skipped === null)
+      throw lacking(`the target takes no ${what}, and key ${digest} is one`, digest);
+    this.#skipped.meet(what, entry.start, digest);
+    return null;
   }
 
+  /** Fields of a hash that expire too soon do so later. */
   #valueAs(form: Form, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
-    if (this.#ttls !== null && (form === FORM.hashTtls || form === FORM.hashTtlsListpack)) {
-      this.#hashWithTtls(this.#ttls, form, entry, buf, start, end);
-    } else {
-      this.#restore(entry, form, buf, start, end);
-    }
+    const later =
+      this.#ttls === null ? null : heldHash(this.#ttls, form, entry, buf, start, end, entry.valueStart);
+    if (later === null) this.#restore(entry, form, buf, start, end);
+    else this.#restore(entry, later.form, later.value, 0, later.value.length);
   }
 
   #restore(entry: RdbEntry, form: Form, buf: Buffer, start: number, end: number): void {
@@ -195,21 +238,6 @@ export class SnapshotWriter implements RdbSink {
     this.#crc.update(buf, start, end);
     out.raw(buf, start, end);
     this.#restoreTail(entry, form);
-  }
-
-  /** A hash whose fields expire: all of them later where the first of them does so too soon. */
-  #hashWithTtls(ttls: HeldTtls, form: Form, entry: RdbEntry, buf: Buffer, start: number, end: number): void {
-    const atMs = earliestFieldExpiry(buf, start);
-    if (ttls.holdFields(entry.db, entry.key, entry.keyStart, entry.keyEnd, atMs) === atMs) {
-      this.#restore(entry, form, buf, start, end);
-    } else if (form === FORM.hashTtls) {
-      const later = Buffer.from(buf.subarray(start, end));
-      laterHead(later, 0, SHIFT_MS).copy(later);
-      this.#restore(entry, form, later, 0, later.length);
-    } else {
-      const later = laterFromListpack(buf, start, end, SHIFT_MS);
-      this.#restore(entry, FORM.hashTtls, later, 0, later.length);
-    }
   }
 
   blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void {
@@ -234,7 +262,12 @@ export class SnapshotWriter implements RdbSink {
 
   #payloadStart(entry: RdbEntry, length: number): void {
     const form = formOf(entry.type, this.#family);
-    if (this.#planned(entry, form) !== form) {
+    const wanted = this.#planned(entry, form);
+    if (wanted === null) {
+      this.#blob = { kind: 'ignored' };
+      return;
+    }
+    if (wanted !== form) {
       if (length > LONGEST_TRANSCODED) throw tooBigToTranscode(entry, length);
       this.#blob = { kind: 'gathered', entry: ownKey(entry), parts: [] };
       return;
@@ -278,9 +311,9 @@ export class SnapshotWriter implements RdbSink {
       return;
     }
     this.#blobHead = null;
-    const atMs = earliestFieldExpiry(head, 0);
+    const atMs = earliestFieldExpiry(head, 0, entry.valueStart);
     const near = this.#ttls?.holdFields(entry.db, entry.key, entry.keyStart, entry.keyEnd, atMs) !== atMs;
-    if (near) laterHead(head, 0, SHIFT_MS).copy(head);
+    if (near) laterHead(atMs, SHIFT_MS).copy(head);
     this.blobData(head, 0, head.length);
   }
 
@@ -506,7 +539,7 @@ type Blob =
   | { readonly kind: 'string' | 'payload'; readonly entry: RdbEntry }
   /** It is written in another form as soon as it is whole. */
   | { readonly kind: 'gathered'; readonly entry: RdbEntry; readonly parts: Buffer[] }
-  /** A key of ours. */
+  /** A key of ours, or a value that is left out. */
   | { readonly kind: 'ignored' };
 
 interface Collection {

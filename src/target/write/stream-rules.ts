@@ -72,17 +72,17 @@ const HELD_ACTIONS: Readonly<Record<string, StreamAction>> = {
   move: 'rewrite',
 };
 
-const LONGEST_NAME = 14;
 const TABLE_SIZE = 1 << 12;
 
 export class ActionTable {
   readonly #names: (Buffer | undefined)[] = new Array(TABLE_SIZE);
   readonly #actions: StreamAction[] = new Array(TABLE_SIZE).fill('pass');
+  #longest = 0;
 
   /**
    * @param relativeTtls false where the source (>= 7.0) sends absolute ones only
    * @param held true where expiries are held back
-   * @param lowered names of commands that lowering.ts has something to do with
+   * @param lowered names of commands that lowering.ts has something to do with, or that are left out
    */
   constructor(relativeTtls: boolean, held: boolean, lowered: Iterable<string> = []) {
     const actions = new Map(Object.entries(ACTIONS));
@@ -95,6 +95,7 @@ export class ActionTable {
     }
     for (const [name, action] of actions) {
       const bytes = Buffer.from(name, 'latin1');
+      this.#longest = Math.max(this.#longest, bytes.length);
       let slot = hash(bytes, 0, bytes.length);
       while (this.#names[slot] !== undefined) slot = (slot + 1) % TABLE_SIZE;
       this.#names[slot] = bytes;
@@ -104,7 +105,7 @@ export class ActionTable {
 
   /** The action for the name at buf[start..end). */
   of(buf: Buffer, start: number, end: number): StreamAction {
-    if (end - start > LONGEST_NAME) return 'pass';
+    if (end - start > this.#longest) return 'pass';
     for (let slot = hash(buf, start, end); ; slot = (slot + 1) % TABLE_SIZE) {
       const name = this.#names[slot];
       if (name === undefined) return 'pass';

@@ -13,6 +13,8 @@
  */
 import { InvariantError, TargetError } from '../../core/errors.ts';
 import { printable } from '../../core/text.ts';
+import { FORM, type Form } from '../../rdb/forms.ts';
+import { TYPE } from '../../rdb/opcodes.ts';
 import { commandArguments } from '../../resp/arguments.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
 import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
@@ -23,12 +25,13 @@ import type { TargetConnection } from './connection.ts';
 import type { HeldTtls } from './held-ttls.ts';
 import { isKeyAt, type KeyPositions, type KeyRange } from './key-positions.ts';
 import { LEASE_KEY } from './lease.ts';
-import { type Lowering, loweringsFor, type StreamLoss } from './lowering.ts';
+import { type Lowering, type LoweringContext, loweringsFor, type StreamLoss } from './lowering.ts';
 import { type MissingForms, NONE_MISSING } from './missing-forms.ts';
 import { writesOfScript } from './own-scripts.ts';
 import { batchMark, type OwnWrites } from './own-writes.ts';
 import { badFrame, ReplayFrames } from './replay-frames.ts';
 import { judgeExec, judgeReply, type ReplyVerdict } from './reply-policy.ts';
+import type { SkipRules } from './skipped.ts';
 import {
   ActionTable,
   absoluteExpiry,
@@ -68,6 +71,11 @@ export interface StreamListener {
    */
   loses(loss: StreamLoss, position: number): void;
   /**
+   * A command is left out, since the target does not know it, or has no form for what it brings; `what` names the kind,
+   * `key` is its first argument, where it has one. Told for each; what this throws, consume() throws.
+   */
+  skips(what: string, key: Buffer | null, position: number): void;
+  /**
    * The batch was not executed; nothing of it or behind it is on the target. Or it was, but without what we added to
    * it: then the verdict is `fatal`. The connection is of no more use.
    */
@@ -79,6 +87,10 @@ export interface StreamSettings {
   readonly relativeTtls: boolean;
   /** What the source may send and the target does not know; left out: nothing. */
   readonly missing?: MissingForms;
+  /** What may be left out; left out itself or null: nothing. */
+  readonly skip?: SkipRules | null;
+  /** The forms of values that the target takes. */
+  readonly forms: ReadonlySet<Form>;
   readonly forwardPublish: boolean;
   /** See TargetCapabilities. */
   readonly execIsWhole: boolean;
@@ -144,6 +156,8 @@ export class StreamWriter {
   readonly #actions: ActionTable;
   readonly #missing: MissingForms;
   readonly #lowerings: ReadonlyMap<string, Lowering>;
+  readonly #leftOut: ReadonlySet<string>;
+  #forms: ReadonlySet<Form>;
   readonly #lost = new Set<StreamLoss>();
   readonly #frames = new ReplayFrames();
   readonly #tally: WriteTally;
@@ -180,8 +194,15 @@ export class StreamWriter {
     this.#ttls = settings.ttls ?? null;
     this.#written = settings.written ?? null;
     this.#missing = settings.missing ?? NONE_MISSING;
-    this.#lowerings = loweringsFor(this.#missing);
-    this.#actions = new ActionTable(settings.relativeTtls, this.#ttls !== null, this.#lowerings.keys());
+    this.#leftOut = settings.skip?.commands ?? new Set();
+    this.#forms = settings.forms;
+    const restores =
+      (this.#ttls !== null && this.#forms.has(FORM.hashTtls)) ||
+      !this.#forms.has(TYPE.module2) ||
+      settings.skip?.modules === true;
+    this.#lowerings = loweringsFor(this.#missing, restores);
+    const looked = [...this.#lowerings.keys(), ...this.#leftOut];
+    this.#actions = new ActionTable(settings.relativeTtls, this.#ttls !== null, looked);
     this.#tally = settings.tally ?? new WriteTally();
     this.#marksBatches = settings.markBatches ?? false;
   }
@@ -189,6 +210,11 @@ export class StreamWriter {
   /** Whether batches begin with batchMark(); counts from the next batch that is opened. */
   set marksBatches(on: boolean) {
     this.#marksBatches = on;
+  }
+
+  /** The forms of values that the target takes, as it has shown itself. */
+  takeForms(forms: ReadonlySet<Form>): void {
+    this.#forms = forms;
   }
 
   /** Commands sent to the target since the start, retries counted again. */
@@ -524,13 +550,29 @@ export class StreamWriter {
 
   /** As the target can take it, where it does not know it as it is. */
   #sendLowered(tag: number, name: string, words: readonly Word[]): void {
+    if (this.#leftOut.has(name)) {
+      const command = printable(name.toUpperCase(), 30);
+      this.#skips(`${command}, which the target does not know`, words[1], tag);
+      return;
+    }
     const lowering = this.#lowerings.get(name);
     if (lowering === undefined) {
       this.#sendRewritten(tag, words);
       return;
     }
-    const context = { missing: this.#missing, lose: (loss: StreamLoss) => this.#lose(loss, tag) };
+    const context: LoweringContext = {
+      missing: this.#missing,
+      forms: this.#forms,
+      ttls: this.#ttls,
+      db: this.#db,
+      lose: (loss) => this.#lose(loss, tag),
+      lacks: (what, key) => this.#skips(`RESTORE of ${what}`, key, tag),
+    };
     for (const lowered of lowering(words, context)) this.#sendRewritten(tag, lowered);
+  }
+
+  #skips(what: string, key: Word | undefined, position: number): void {
+    this.#listener.skips(what, Buffer.isBuffer(key) ? key : null, position);
   }
 
   #lose(loss: StreamLoss, position: number): void {
@@ -746,7 +788,8 @@ export class StreamWriter {
     const action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
     const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
     // SET key value, without anything behind it, needs nothing
-    const isLowered = this.#lowerings.has(name) && (name !== 'set' || frame.argumentCount > 3);
+    const isLowered =
+      this.#leftOut.has(name) || (this.#lowerings.has(name) && (name !== 'set' || frame.argumentCount > 3));
     const isRewritten = (action !== 'pass' && action !== 'ttl') || isLowered;
     if (isRewritten && frame.needed > LARGEST_REWRITTEN) throw tooBig(name, base + pos + this.#shift);
     if (isRewritten || this.#written?.mustSeeWhole(name) === true) return false;

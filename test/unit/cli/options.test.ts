@@ -51,6 +51,7 @@ test('defaults', () => {
     flushTarget: false,
     allowNonempty: false,
     allowLoss: false,
+    skipUnknown: false,
     assumeYes: false,
     fleet: { parallelCopies: 4, workers: null, maxFailures: null, canaryMs: null },
     runDir: '/home/op/redis-cutover-run-20260109-030405',

@@ -5,6 +5,7 @@ import { compareServers } from '../../../src/demo/compare.ts';
 import type { Command, RespConnection } from '../../../src/resp/connection.ts';
 import { ReplyError } from '../../../src/resp/connection.ts';
 import { testClient } from '../../helpers/client.ts';
+import { serverReleases } from '../../helpers/releases.ts';
 import { testServer } from '../../helpers/server.ts';
 
 describe('compareServers', () => {
@@ -70,7 +71,7 @@ describe('compareServers', () => {
     );
     assert.deepEqual(encodings.map(String), ['listpack', 'hashtable']);
     const { digestA, digestB, ...found } = await compareServers(leftPort, rightPort);
-    assert.deepEqual(found, { compared: 8, different: 0, missing: 0, extra: 0, first: null });
+    assert.deepEqual(found, { compared: 8, different: 0, aspects: {}, missing: 0, extra: 0, first: null });
     assert.match(digestA ?? '', /^[0-9a-f]{40}$/);
     assert.equal(digestA, digestB);
   });
@@ -186,4 +187,83 @@ describe('compareServers', () => {
     ]);
     assert.equal((await compareServers(leftPort, rightPort)).extra, 1);
   });
+
+  for (const [aspect, change] of [
+    ['value', ['APPEND', 's', '!']],
+    ['stream-counters', ['XSETID', 'x', '2-1', 'ENTRIESADDED', 9]],
+    ['stream-counters', ['XGROUP', 'SETID', 'x', 'g', '0', 'ENTRIESREAD', 1]],
+    ['functions', ['FUNCTION', 'LOAD', library]],
+  ] as const) {
+    test(`tells in what: ${aspect} by ${change[0]}`, async () => {
+      await reset([change]);
+      const { different, aspects } = await compareServers(leftPort, rightPort, { thorough: true });
+      assert.deepEqual([different, aspects], [1, { [aspect]: 1 }]);
+    });
+  }
+
+  test('shows a wrong value before a wrong counter', async () => {
+    const counter = ['XSETID', 'x', '2-1', 'ENTRIESADDED', 9];
+    await reset([counter, ['SELECT', 3], ['APPEND', 's', '!'], ['SELECT', 0]]);
+    const { aspects, first } = await compareServers(leftPort, rightPort, { thorough: true });
+    assert.deepEqual(aspects, { 'stream-counters': 1, value: 1 });
+    assert.match(first ?? '', /^db3 "s"/);
+  });
+});
+
+/** Left: what the newer one has, which the older one has no place for. */
+const LOSSES: readonly (readonly [
+  newer: string,
+  older: string,
+  commands: readonly Command[],
+  aspects: Record<string, number>,
+])[] = [
+  [
+    'redis 8.2',
+    'redis 7.2',
+    [
+      ['HSET', 'h', 'f', 'v'],
+      ['HPEXPIRE', 'h', 100_000, 'FIELDS', 1, 'f'],
+    ],
+    { 'field-ttls': 1 },
+  ],
+  [
+    'redis 7.2',
+    'redis 7.0',
+    [
+      ['XGROUP', 'CREATECONSUMER', 'x', 'g', 'c'],
+      ['SET', 's', 1],
+    ],
+    { 'stream-counters': 1 },
+  ],
+  ['redis 7.0', 'redis 5.0', [], { 'stream-counters': 1, functions: 1 }],
+];
+
+describe('thorough', () => {
+  for (const [from, to, commands, aspects] of LOSSES) {
+    const [newer, older] = [from, to].map((name) =>
+      serverReleases().find(({ kind, version }) => `${kind} ${version}`.startsWith(name)),
+    );
+    const skip = newer === undefined || older === undefined ? 'npm run servers' : false;
+    test(`what ${from} has and ${to} has not`, { skip }, async (t) => {
+      const [one, two] = await Promise.all(
+        [newer, older].map((release) => testServer(t, { binary: release?.path ?? '' })),
+      );
+      const library = "#!lua name=m\nredis.register_function('f', function() return 1 end)";
+      for (const port of [one!.port, two!.port]) {
+        const client = await testClient(t, port);
+        await client.call('XADD', 'x', '1-1', 'a', 'b');
+        await client.call('XGROUP', 'CREATE', 'x', 'g', '0');
+        for (const command of commands) {
+          const reply = await client.pipeline([command]);
+          if (port === one!.port) assert.ok(!(reply[0] instanceof ReplyError));
+        }
+        await client.pipeline([['FUNCTION', 'LOAD', library]]);
+      }
+      const found = await compareServers(one!.port, two!.port, { thorough: true });
+      assert.deepEqual([found.aspects, found.missing, found.extra], [aspects, 0, 0], found.first ?? '');
+      assert.equal((await compareServers(one!.port, two!.port)).different, 0);
+      // an older one has all of it in the newer one
+      assert.equal((await compareServers(two!.port, one!.port, { thorough: true })).different, 0);
+    });
+  }
 });

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareServers, digest } from '../../../src/demo/compare.ts';
 import { DATABASES, loadDataset } from '../../../src/demo/dataset.ts';
+import { findServer } from '../../../src/demo/find-server.ts';
 import { randomFrom } from '../../../src/demo/random.ts';
 import { testClient } from '../../helpers/client.ts';
+import { serverReleases } from '../../helpers/releases.ts';
 import { testServer } from '../../helpers/server.ts';
 
 const SMALL = { keys: 2_000, bigMembers: 2_000 };
@@ -58,6 +60,19 @@ test('it holds every type, in three databases, and as many keys as asked for', a
   assert.ok(Number(await client.call('PFCOUNT', 'hll:7')) > 0);
   assert.equal(String(await client.call('GET', 'empty:value')), '');
   assert.equal(await client.call('FCALL', 'demo_double', 0, 21), 42);
+});
+
+test('streams can be left out, vector sets be asked for', async (t) => {
+  const eight = serverReleases().find(({ kind, major }) => kind === 'redis' && major >= 8);
+  const server = await testServer(t, { binary: eight?.path ?? findServer() });
+  const client = await testClient(t, server.port);
+  const vectorSets = eight !== undefined;
+  assert.equal(await loadDataset(server.port, { ...SMALL, streams: false, vectorSets: true }), SMALL.keys);
+  const keys = (await client.call('KEYS', '*')) as Buffer[];
+  const types = (await client.pipeline(keys.map((key) => ['TYPE', key]))).map(String);
+  assert.equal(types.filter((type) => type === 'stream').length, 0);
+  assert.equal(types.filter((type) => type === 'vectorset').length, vectorSets ? 1 : 0);
+  assert.equal(await client.call('EXISTS', 'big:hashttl'), vectorSets ? 1 : 0);
 });
 
 test('a server without room is reported', async (t) => {

@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareServers } from '../../../src/demo/compare.ts';
+import { findServer } from '../../../src/demo/find-server.ts';
 import { startServer } from '../../../src/demo/server.ts';
 import { startTraffic, WITNESS_KEY } from '../../../src/demo/traffic.ts';
 import { infoField, testClient } from '../../helpers/client.ts';
+import { serverReleases } from '../../helpers/releases.ts';
 import { testServer } from '../../helpers/server.ts';
 import { until } from '../../helpers/wait.ts';
 
@@ -34,6 +36,23 @@ test('acknowledged writes are there, in three databases, of all kinds, inside an
     ['db0', 'db1', 'db9'],
   );
   assert.deepEqual(await traffic.stop(), stats);
+});
+
+test('many forms: none of them is refused', async (t) => {
+  const releases = serverReleases().filter(({ major }) => major === 2 || major >= 7);
+  const binaries = releases.length > 0 ? releases.map(({ path }) => path) : [findServer()];
+  for (const binary of binaries) {
+    const server = await testServer(t, { binary });
+    const traffic = await startTraffic({
+      port: server.port,
+      ratePerSecond: 50_000,
+      keysPerType: 5,
+      manyForms: true,
+    });
+    await until(() => traffic.stats().acknowledged > 2_000 || traffic.stats().refused > 0);
+    const { refused, lastError } = await traffic.stop();
+    assert.deepEqual([refused, lastError], [0, null], binary);
+  }
 });
 
 test('the rate is kept', async (t) => {

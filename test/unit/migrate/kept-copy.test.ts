@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
   type CompleteCopy,
+  CopyKeeper,
+  type KeptCopy,
   keptCopyFromJournal,
   keptCopyToJournal,
   reaches,
@@ -13,6 +15,7 @@ import {
 } from '../../../src/migrate/kept-copy.ts';
 import type { Framing } from '../../../src/source/handshake.ts';
 import { Spool } from '../../../src/spool/spool.ts';
+import { until } from '../../helpers/wait.ts';
 
 const NEVER = new AbortController().signal;
 const REPLID = 'a'.repeat(40);
@@ -107,4 +110,42 @@ test('which places the kept bytes can be handed out behind', async (t) => {
     [false, true, true, false],
   );
   assert.equal(at(1000, 'b'.repeat(40)), false);
+});
+
+test('a copy of a feed: noted when it begins and when its history has a new name, kept until it is loaded', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-kept-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const settings = { dir: join(dir, 'spool'), memoryBytes: 1 << 20, limitBytes: Number.POSITIVE_INFINITY };
+  const spool = new Spool(settings);
+  t.after(() => spool.close());
+  const noted: (KeptCopy | null)[] = [];
+  const failures: string[] = [];
+  let full = false;
+  const note = async (copy: KeptCopy | null): Promise<void> => {
+    if (full) throw new Error('the disk is full');
+    noted.push(copy);
+  };
+  const keeper = new CopyKeeper(spool, note, ({ message }) => failures.push(message));
+  const framing = { kind: 'length', bytes: 12 } as const;
+  keeper.end();
+  keeper.renamed(POSITION, framing);
+  await keeper.begin(null, framing);
+  assert.deepEqual([noted, spool.keeps], [[], false]);
+
+  await keeper.begin(POSITION, framing);
+  assert.equal(spool.keeps, true);
+  const other = { ...POSITION, replid: 'b'.repeat(40) };
+  keeper.renamed(other, framing);
+  const [first, second] = noted;
+  assert.deepEqual(first, { name: first?.name, position: POSITION, framing });
+  assert.deepEqual(second, { name: first?.name, position: other, framing });
+  full = true;
+  keeper.end();
+  assert.equal(spool.keeps, false);
+  await until(() => failures.length > 0, { what: 'the failure of a note' });
+  assert.match(failures.join(), /the disk is full/);
+
+  const none = new CopyKeeper(spool, null, assert.fail);
+  await none.begin(POSITION, framing);
+  assert.equal(spool.keeps, false);
 });

@@ -18,6 +18,7 @@ test('nothing was begun', () => {
     attached: null,
     releasedAt: null,
     ownHistory: null,
+    useless: null,
     attachedAt: null,
     handover: null,
     swap: null,

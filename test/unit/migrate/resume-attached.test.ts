@@ -7,8 +7,9 @@ import type { ReplicationState } from '../../../src/migrate/roles.ts';
 
 type Left = Parameters<typeof judgeAttached>[0];
 
-const nothing: Left = { swap: null, handover: null, releasedAt: null, ownHistory: null };
-const swapping: Left = { swap: { pings: null }, handover: null, releasedAt: null, ownHistory: null };
+const nothing: Left = { swap: null, handover: null, releasedAt: null, ownHistory: null, useless: null };
+const swapping: Left = { ...nothing, swap: { pings: null } };
+const useless: Left['useless'] = { of: 'S', replid: 'R', mark: 'untouched' };
 
 function master(replid: string, offset: number, former: ReplicationState['former'] = null): ReplicationState {
   return { role: 'master', replid, offset, master: null, linkUp: false, former };
@@ -31,6 +32,7 @@ interface Case {
   readonly source?: ReplicationState;
   readonly target: ReplicationState;
   readonly keys?: number;
+  readonly mark?: string;
   /** Or the code of what is thrown. */
   readonly is: AttachedResume | string;
 }
@@ -104,25 +106,46 @@ const CASES: readonly Case[] = [
   { what: 'restarted with its data', target: master('T', 0), is: 'target-written' },
   { what: 'restarted empty', target: master('T', 0), keys: 0, is: { kind: 'copy' } },
   {
+    what: 'restarted with its data, given back before it had another copy',
+    left: { ...nothing, useless },
+    target: master('T', 0, was('R', 0)),
+    is: { kind: 'copy' },
+  },
+  {
+    what: 'the same, written since',
+    left: { ...nothing, useless },
+    target: master('T', 0, was('R', 0)),
+    mark: 'touched',
+    is: 'target-written',
+  },
+  {
+    what: 'the same, and the source has lost its history',
+    left: { ...nothing, useless },
+    source: master('S2', 1),
+    target: master('T', 0, was('R', 0)),
+    is: 'other-history',
+  },
+  {
+    what: 'the same in a cutover',
+    left: { ...swapping, useless },
+    target: master('T', 0, was('R', 0)),
+    is: 'two-masters',
+  },
+  {
     what: 'opened by e',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null, ownHistory: null },
+    left: { ...nothing, handover: { replid: 'S', offset: 90, db: 2 } },
     target: master('T', 500, was('S', 90)),
     is: { kind: 'written', place: { replid: 'S', offset: 90, db: 2 } },
   },
   {
     what: 'e was noted, and the target not yet made a master',
-    left: { swap: null, handover: { replid: 'S', offset: 90, db: 2 }, releasedAt: null, ownHistory: null },
+    left: { ...nothing, handover: { replid: 'S', offset: 90, db: 2 } },
     target: replica('S', 90),
     is: { kind: 'go-on', from: { replid: 'S', offset: 90 }, db: -1, ownReplid: null },
   },
   {
     what: 'a place of e that never was, and a cutover at the very same place',
-    left: {
-      swap: { pings: null },
-      handover: { replid: 'S', offset: 100, db: 0 },
-      releasedAt: null,
-      ownHistory: null,
-    },
+    left: { ...swapping, handover: { replid: 'S', offset: 100, db: 0 } },
     target: master('T', 100, was('S', 100)),
     is: promoted(false, true),
   },
@@ -155,15 +178,16 @@ const CASES: readonly Case[] = [
   },
 ];
 
-for (const { what, left = nothing, source = master('S', 100), target, keys = 5, is } of CASES) {
+for (const each of CASES) {
+  const { what, left = nothing, source = master('S', 100), target, keys = 5, mark = 'untouched', is } = each;
   test(what, () => {
     if (typeof is === 'string') {
       assert.throws(
-        () => judgeAttached(left, source, target, keys),
+        () => judgeAttached(left, source, target, keys, mark),
         (error) => error instanceof CutoverError && error.code === is,
       );
     } else {
-      assert.deepEqual(judgeAttached(left, source, target, keys), is);
+      assert.deepEqual(judgeAttached(left, source, target, keys, mark), is);
     }
   });
 }

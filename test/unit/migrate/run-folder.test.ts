@@ -34,6 +34,7 @@ const options = (): RunOptions => ({
   flushTarget: false,
   allowNonempty: false,
   allowLoss: false,
+  skipUnknown: false,
   assumeYes: false,
   fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,

@@ -22,7 +22,7 @@ import { WriteTally } from '../../../src/target/write/write-tally.ts';
 import { plain, testClient } from '../../helpers/client.ts';
 import { atEnd, testServer } from '../../helpers/server.ts';
 import { until } from '../../helpers/wait.ts';
-import { rdb as rdbFile, str } from '../rdb/build.ts';
+import { len, rdb as rdbFile, str } from '../rdb/build.ts';
 
 const RUN = 'ab12';
 const NEW = 'b'.repeat(40);
@@ -32,6 +32,9 @@ const EMPTY_RDB = Buffer.concat([Buffer.from('REDIS0009\xff', 'latin1'), Buffer.
 interface Scene {
   readonly feed: WriteFeed;
   readonly redials: () => number;
+  /** How often the target was emptied for a copy. */
+  readonly prepared: () => number;
+  readonly notes: readonly string[];
   /** What the stream has done to the target: the value of a counter. */
   count(): Promise<number>;
   /** Sends one more INCR of the source. */
@@ -46,6 +49,8 @@ interface Snapshot {
   readonly forms: ReadonlySet<Form> | null;
   /** The code with which the feed ends; null: it does not. */
   readonly fails: string | null;
+  /** --skip-unknown. */
+  readonly skips?: true;
 }
 
 const EMPTY: Snapshot = { rdb: EMPTY_RDB, forms: null, fails: null };
@@ -53,7 +58,7 @@ const EMPTY: Snapshot = { rdb: EMPTY_RDB, forms: null, fails: null };
 async function scene(
   t: TestContext,
   replid: string,
-  { rdb, forms, fails }: Snapshot = EMPTY,
+  { rdb, forms, fails, skips }: Snapshot = EMPTY,
 ): Promise<Scene> {
   const target = await testServer(t);
   const client = await testClient(t, target.port);
@@ -68,6 +73,8 @@ async function scene(
   let socket: Socket | null = null;
   let sameProcess = true;
   let redials = 0;
+  let prepared = 0;
+  const notes: string[] = [];
   let loaded = false;
   let failure: CutoverError | null = null;
   const place = async (): Promise<Checkpoint | null> =>
@@ -87,6 +94,7 @@ async function scene(
       missing: NONE_MISSING,
       forwardPublish: false,
       allowLoss: false,
+      skip: skips === true ? { modules: true, commands: new Set() } : null,
       ttls: null,
       partialResync: true,
       begin: { kind: 'copy' },
@@ -99,16 +107,18 @@ async function scene(
     {
       copyBegins: async () => undefined,
       prepareTarget: async () => {
+        prepared++;
         const fields = { replid: '0'.repeat(40), offset: 0, db: 0, run: RUN, phase: 'snapshot' };
         await client.call('HMSET', CHECKPOINT_KEY, ...Object.entries(fields).flat());
         return forms;
       },
-      snapshotLoaded: () => {
+      snapshotLoaded: (lost) => {
+        notes.push(...lost);
         loaded = true;
       },
       keepCopy: null,
       waiting: () => undefined,
-      note: () => undefined,
+      note: (message) => void notes.push(message),
       divergence: () => undefined,
       failed: (error) => {
         failure = error;
@@ -133,6 +143,8 @@ async function scene(
   return {
     feed,
     redials: () => redials,
+    prepared: () => prepared,
+    notes,
     count,
     incr: () => feed.append(Buffer.from(encodeCommand(['INCR', 'counter']))),
     comeBackWith: async (change, same) => {
@@ -206,4 +218,41 @@ test('values go in the forms that the target says it takes, whatever its release
     fails: 'target-lacks-type',
   };
   await scene(t, 'a'.repeat(40), snapshot);
+});
+
+const LATER_RDB = rdbFile('REDIS0015', Buffer.concat([Buffer.of(TYPE.string), str('key'), str('value')]));
+
+test('a snapshot of a version that is not known is refused before the target is touched', async (t) => {
+  const all = await scene(t, NEW, { rdb: LATER_RDB, forms: null, fails: 'rdb-version' });
+  assert.equal(all.prepared(), 0);
+});
+
+test('and tried with --skip-unknown', async (t) => {
+  const all = await scene(t, NEW, { rdb: LATER_RDB, forms: null, fails: null, skips: true });
+  assert.equal(all.prepared(), 1);
+  assert.deepEqual(all.notes, [
+    'the snapshot is of RDB version 15, which is not known: tried (--skip-unknown)',
+  ]);
+});
+
+/** As it stands in an RDB: a type that no server here knows, a counter, the end. */
+const MODULE_VALUE = Buffer.concat([len(2n ** 63n + 5n, 64), len(2), len(7), len(0)]);
+
+function moduleEntry(key: string): Buffer {
+  return Buffer.concat([Buffer.of(TYPE.module2), str(key), MODULE_VALUE]);
+}
+
+const WITH_MODULE = rdbFile('REDIS0011', ...['a', 'b', 'c', 'd', 'e'].map(moduleEntry));
+
+test('a value that the target refuses, of a module that it may lack: skipped with all of its type', async (t) => {
+  const all = await scene(t, NEW, { rdb: WITH_MODULE, forms: null, fails: null, skips: true });
+  assert.match(
+    all.notes.join(),
+    /: 5 values of the module type gAAAAAAAA \(the first keys .*: 86f7e437faa5, /,
+  );
+  await counted(all, 3);
+});
+
+test('and without --skip-unknown it ends the feed, its type named', async (t) => {
+  await scene(t, NEW, { rdb: WITH_MODULE, forms: null, fails: 'target-lacks-type' });
 });

@@ -55,3 +55,72 @@ export function rdb(magic: string, ...parts: readonly Buffer[]): Buffer {
   crc.writeTo(checksum, 0);
   return Buffer.concat([body, checksum]);
 }
+
+/** Little endian, as containers have them. */
+function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return bytes;
+}
+
+/** Little endian, as containers have them. */
+export function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+/** Little endian, signed: expiries, times of consumers, integers of 64 bits. */
+export function i64(value: number | bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64LE(BigInt(value));
+  return bytes;
+}
+
+/** A score of zset2. */
+export function f64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeDoubleLE(value);
+  return bytes;
+}
+
+/** Texts and integers of 64 bits (protocol.md 3.4). @param count what its field says, where that is a lie */
+export function listpack(items: readonly (string | number)[], count = items.length): Buffer {
+  const entries = items.map((item) => {
+    if (typeof item === 'number') return Buffer.concat([Buffer.of(0xf4), i64(item), Buffer.of(9)]);
+    const text = Buffer.from(item, 'latin1');
+    const head =
+      text.length < 64 ? Buffer.of(0x80 | text.length) : Buffer.concat([Buffer.of(0xf0), u32(text.length)]);
+    return Buffer.concat([head, text, backwardLength(head.length + text.length)]);
+  });
+  const body = Buffer.concat([...entries, Buffer.of(0xff)]);
+  return Buffer.concat([u32(6 + body.length), u16(count), body]);
+}
+
+/** 7 bits to a byte, highest first, each byte but the first marked; as many as a server takes for it. */
+function backwardLength(value: number): Buffer {
+  const width = value <= 127 ? 1 : value < 16_383 ? 2 : value < 2_097_151 ? 3 : 4;
+  return Buffer.from(
+    Array.from({ length: width }, (_, i) => ((value >> (7 * (width - 1 - i))) & 127) | (i > 0 ? 128 : 0)),
+  );
+}
+
+/** Texts of up to 63 bytes (protocol.md 3.4). @param count what its field says, where that is a lie */
+export function ziplist(items: readonly string[], count = items.length): Buffer {
+  let lastAt = 10;
+  let end = 10;
+  let before = 0;
+  const entries = items.map((item) => {
+    const entry = Buffer.concat([Buffer.of(before, item.length), Buffer.from(item, 'latin1')]);
+    lastAt = end;
+    before = entry.length;
+    end += entry.length;
+    return entry;
+  });
+  return Buffer.concat([u32(end + 1), u32(lastAt), u16(count), ...entries, Buffer.of(0xff)]);
+}
+
+/** Integers of `width` bytes each. @param count what its field says, where that is a lie */
+export function intset(width: number, integers: readonly number[], count = integers.length): Buffer {
+  return Buffer.concat([u32(width), u32(count), ...integers.map((value) => i64(value).subarray(0, width))]);
+}

@@ -225,6 +225,7 @@ it('which types can be taken apart', () => {
 it('damage has a place', () => {
   const damaged: [number, Buffer, number, RegExp][] = [
     [18, Buffer.concat([len(1), len(3), str('x')]), 1, /quicklist container 3/],
+    [18, Buffer.concat([len(2), len(1), str('x'), len(1), str('')]), 4, /empty node/],
     [1, Buffer.from([1, 0xc7]), 1, /string encoding 7/],
     [1, Buffer.from([0xc0]), 0, /length was expected/],
     [5, Buffer.concat([len(1), str('m'), double(Number.NaN)]), 3, /score NaN/],

@@ -111,8 +111,9 @@ function payloadOf(type: number, value: Buffer): Buffer {
 function later(type: number, value: Buffer): Buffer {
   const around = Buffer.concat([Buffer.from('<<<'), value, Buffer.from('>')]);
   const [start, end] = [3, 3 + value.length];
-  if (type === HASH_FIELD_TTLS_LISTPACK) return laterFromListpack(around, start, end, SHIFT_MS);
-  return Buffer.concat([laterHead(around, start, SHIFT_MS), value.subarray(EARLIEST_BYTES)]);
+  if (type === HASH_FIELD_TTLS_LISTPACK) return laterFromListpack(around, start, end, 1_000, SHIFT_MS);
+  const earliest = earliestFieldExpiry(around, start, 1_000);
+  return Buffer.concat([laterHead(earliest, SHIFT_MS), value.subarray(EARLIEST_BYTES)]);
 }
 
 const releases = serverReleases().filter(
@@ -137,8 +138,8 @@ for (const { kind, version, path } of releases) {
         if (what === 'none any more, a table' && type === TYPE.hash) continue;
         assert.ok(type === HASH_FIELD_TTLS || type === HASH_FIELD_TTLS_LISTPACK, `${what}: type ${type}`);
         const earliest = Math.min(...hash.fields.map(([, , atMs]) => atMs).filter((atMs) => atMs !== NONE));
-        if (earliest < Number.POSITIVE_INFINITY)
-          assert.ok(earliestFieldExpiry(value, 0) <= earliest && earliestFieldExpiry(value, 0) > 0, what);
+        const told = earliestFieldExpiry(value, 0, 1_000);
+        if (earliest < Number.POSITIVE_INFINITY) assert.ok(told <= earliest && told > 0, what);
         const payload = payloadOf(HASH_FIELD_TTLS, later(type, value));
         assert.equal(plain(await client.call('RESTORE', 'copy', 0, payload, 'REPLACE')), 'OK', what);
         const expected = hash.fields.map(
@@ -170,7 +171,8 @@ describe('damage', () => {
     return Buffer.concat([head, ...parts]);
   }
 
-  const shifted = (whole: Buffer): Buffer => laterFromListpack(whole, 0, whole.length, SHIFT_MS);
+  const shifted = (whole: Buffer, end = whole.length): Buffer =>
+    laterFromListpack(whole, 0, end, 1_000, SHIFT_MS);
   const sound = value(1_000n, str(listpack('f', 'v', '1000', 'g', 'w', '0', 'h', 'x', '1063')));
 
   it('none: the triplets of a hand-made one', () => {
@@ -186,7 +188,7 @@ describe('damage', () => {
 
   it('a listpack that is cut, or is none', () => {
     for (let end = EARLIEST_BYTES; end < sound.length; end++)
-      assert.throws(() => laterFromListpack(sound, 0, end, SHIFT_MS), RdbFormatError, `cut at ${end}`);
+      assert.throws(() => shifted(sound, end), RdbFormatError, `cut at ${end}`);
     for (const packed of ['', 'listpack', '\xff'.repeat(40)])
       assert.throws(() => shifted(value(1_000n, str(bytes(packed)))), RdbFormatError, packed);
     assert.throws(() => shifted(value(1_000n, Buffer.of(0xc3, 1, 50, 0))), RdbFormatError);
@@ -211,7 +213,10 @@ describe('damage', () => {
 
   it('an earliest expiry that no server has', () => {
     for (const earliest of [2n ** 64n - 1n, 2n ** 63n, 2n ** 53n])
-      assert.throws(() => earliestFieldExpiry(value(earliest), 0), RdbFormatError, String(earliest));
-    assert.equal(earliestFieldExpiry(value(2n ** 48n), 0), 2 ** 48);
+      assert.throws(() => earliestFieldExpiry(value(earliest), 0, 1_000), {
+        code: 'rdb-format',
+        offset: 1_000,
+      });
+    assert.equal(earliestFieldExpiry(value(2n ** 48n), 0, 1_000), 2 ** 48);
   });
 });

@@ -43,6 +43,9 @@ export class Recorder implements RdbSink {
   skipped(what: string): void {
     this.others.push(`skipped ${what}`);
   }
+  unbringable(start: number, what: string): void {
+    this.others.push(`unbringable ${start} ${what}`);
+  }
   string(entry: RdbEntry, buf: Buffer, start: number, end: number): void {
     this.#closed();
     this.entries.push(record(entry, 'string', null, buf.toString('latin1', start, end)));

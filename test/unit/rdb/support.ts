@@ -46,7 +46,12 @@ export interface Fixture {
 
 /** Real RDB files (INDEX.tsv: file, bytes, version, keys, contents, crc, status, from). */
 export function rdbFixtures(): Fixture[] {
-  return readIndex('INDEX.tsv').filter(({ name }) => name.endsWith('.rdb'));
+  return rdbFiles().filter(({ name }) => name.endsWith('.rdb'));
+}
+
+/** The same, and files that only begin with an RDB: AOFs. */
+export function rdbFiles(): Fixture[] {
+  return readIndex('INDEX.tsv');
 }
 
 /** Payloads of DUMP, most of them damaged (INDEX.tsv: file, bytes, version, classification). */

@@ -307,7 +307,8 @@ describe('which form', () => {
     assert.equal(planned(FORM.stream5, TYPE.stream, TYPE.stream2), TYPE.stream2);
     assert.equal(planned(TYPE.stream, TYPE.hash), null);
     assert.equal(planned(FORM.array, TYPE.hash), null);
-    assert.equal(planned(TYPE.module2), TYPE.module2);
+    assert.equal(planned(TYPE.module2, TYPE.module2), TYPE.module2);
+    assert.equal(planned(TYPE.module2, TYPE.hash), null);
   });
 
   it('an id of both families keeps apart', () => {

@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Crc64 } from '../../../src/rdb/crc64.ts';
 import { writeFooter } from '../../../src/rdb/dump-payload.ts';
-import { loweringsFor } from '../../../src/target/write/lowering.ts';
+import { capabilitiesOf } from '../../../src/target/write/capabilities.ts';
+import { type LoweringContext, loweringsFor } from '../../../src/target/write/lowering.ts';
 import { missingForms, type ReleaseLevel } from '../../../src/target/write/missing-forms.ts';
 import { writesOfScript } from '../../../src/target/write/own-scripts.ts';
 import type { Word } from '../../../src/target/write/words.ts';
@@ -14,6 +15,16 @@ import type { Word } from '../../../src/target/write/words.ts';
 const NEWEST: Record<'redis' | 'valkey', ReleaseLevel> = {
   redis: { family: 'redis', version: [8, 8, 0] },
   valkey: { family: 'valkey', version: [9, 1, 2] },
+};
+
+/** Of a target that takes everything as it is. */
+const CONTEXT: LoweringContext = {
+  missing: new Set(),
+  forms: capabilitiesOf({ major: 9, minor: 0 }).forms,
+  ttls: null,
+  db: 0,
+  lose: () => {},
+  lacks: () => {},
 };
 
 type Name = `${'redis' | 'valkey'} ${number}.${number}.${number}`;
@@ -35,7 +46,10 @@ function lowered(target: Name, from: 'redis' | 'valkey', words: readonly Word[])
   const lost: string[] = [];
   const lowering = loweringsFor(missing).get(String(words[0]).toLowerCase());
   const bytes = words.map((word) => (typeof word === 'string' ? Buffer.from(word, 'latin1') : word));
-  const commands = lowering?.(bytes, { missing, lose: ({ what }) => lost.push(what) }) ?? [bytes];
+  const { family, version } = level(target);
+  const { forms } = capabilitiesOf({ major: version[0], minor: version[1] }, family);
+  const lose = ({ what }: { what: string }): number => lost.push(what);
+  const commands = lowering?.(bytes, { ...CONTEXT, missing, forms, lose }) ?? [bytes];
   return { sent: commands.map(textOf), lost: lost.map((what) => what.split(' ')[0]!) };
 }
 
@@ -388,7 +402,7 @@ describe('lowering', () => {
       ]) {
         lowering(
           [name, ...rest].map((word) => Buffer.from(word)),
-          { missing, lose: () => {} },
+          { ...CONTEXT, missing },
         );
       }
     }
@@ -406,8 +420,8 @@ function lowerOne(target: Name, command: string): Word[] {
   const missing = missingForms(NEWEST.redis, level(target));
   const words = command.split(' ').map((word) => Buffer.from(word));
   const [first] = loweringsFor(missing).get(command.split(' ')[0]!.toLowerCase())!(words, {
+    ...CONTEXT,
     missing,
-    lose: () => {},
   });
   return first!;
 }

@@ -1,13 +1,16 @@
 /** What a target says to the trial of each form: what its release promises, with nothing left and all of it counted. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ServerSession } from '../../../src/client/session.ts';
+import { ReplyError } from '../../../src/client/reply-error.ts';
+import { type Command, ServerSession } from '../../../src/client/session.ts';
 import type { Endpoint } from '../../../src/core/endpoint.ts';
 import { Secret } from '../../../src/core/endpoint.ts';
 import { parseCommandStats } from '../../../src/migrate/foreign-writes.ts';
+import { payloadOf } from '../../../src/rdb/dump-payload.ts';
+import { SAMPLES } from '../../../src/rdb/samples.ts';
 import { capabilitiesOf } from '../../../src/target/write/capabilities.ts';
 import { Losses } from '../../../src/target/write/losses.ts';
-import { probeForms } from '../../../src/target/write/probe.ts';
+import { probeForms, UNTRIED } from '../../../src/target/write/probe.ts';
 import { WriteTally } from '../../../src/target/write/write-tally.ts';
 import { testClient } from '../../helpers/client.ts';
 import { serverReleases } from '../../helpers/releases.ts';
@@ -50,6 +53,20 @@ describe('the trial', () => {
       assert.equal((calls.get('restore') ?? 0) + (calls.get('del') ?? 0), tally.least);
     });
   }
+
+  it('leaves out what no server here could tell; one that can is to be asked', async (t) => {
+    for (const release of serverReleases()) {
+      const { port } = await testServer(t, { binary: release.path });
+      const session = await sessionWith(t, port);
+      const trials = [...UNTRIED].map(
+        (form): Command => ['RESTORE', 'k', 0, payloadOf(form, SAMPLES.get(form)!)],
+      );
+      const answers = await session.pipeline(trials);
+      const told = `${release.kind} ${release.version} takes a form that probe.ts need not leave out`;
+      for (const answer of answers) assert.ok(answer instanceof ReplyError, told);
+      assert.equal(await session.call('DBSIZE'), 0);
+    }
+  });
 
   it('is none where RESTORE is not allowed, or there is no memory', async (t) => {
     const { port } = await testServer(t);

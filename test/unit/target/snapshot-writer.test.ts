@@ -19,7 +19,7 @@ import { plain, testClient } from '../../helpers/client.ts';
 import { serverReleases } from '../../helpers/releases.ts';
 import { type Cleanup, testServer } from '../../helpers/server.ts';
 import { until } from '../../helpers/wait.ts';
-import { len, rdb, str } from '../rdb/build.ts';
+import { len, listpack, rdb, str } from '../rdb/build.ts';
 import { dial, type FakeTarget, fakeTarget } from './support.ts';
 
 /** The commands of this release; what is taken as a value is another matter: transcode.test.ts. */
@@ -357,7 +357,7 @@ describe('commands', () => {
   });
 
   it('a big stream, for a target that takes an older form only: held until it is whole', async (t) => {
-    const node = [str(Buffer.alloc(16)), str('x'.repeat(2 << 20))];
+    const node = [str(Buffer.alloc(16)), str(listpack(['x'.repeat(2 << 20)]))];
     const ends = [len(0), len(9), len(0), len(0), len(0), len(0), len(0), len(3)];
     const consumer = (...times: number[]): Buffer =>
       Buffer.concat([str('me'), ...times.map((time) => Buffer.alloc(8, time)), len(0)]);
@@ -642,7 +642,7 @@ it('a huge field of a hash takes memory for what has come, not for what is claim
   const writer = new SnapshotWriter(NEW, { aux: () => {}, note: () => {} });
   writer.attach(connection);
   const key = Buffer.from('k');
-  const none = { expireAtMs: -1, idleSeconds: -1, freq: -1 };
+  const none = { module: '', valueStart: 80, expireAtMs: -1, idleSeconds: -1, freq: -1 };
   writer.elementsStart({ start: 77, db: 0, type: 4, key, keyStart: 0, keyEnd: 1, ...none }, 'hash');
   const before = process.memoryUsage().arrayBuffers;
   writer.elementStart(500 << 20);

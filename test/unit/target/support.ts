@@ -2,6 +2,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import Parser from 'redis-parser';
 import { encodeCommand } from '../../../src/resp/encode.ts';
+import { capabilitiesOf } from '../../../src/target/write/capabilities.ts';
 import { CHECKPOINT_KEY } from '../../../src/target/write/checkpoint.ts';
 import { TargetConnection } from '../../../src/target/write/connection.ts';
 import type { ReplyVerdict } from '../../../src/target/write/reply-policy.ts';
@@ -107,6 +108,7 @@ export class Replay {
   readonly appliedOffsets: number[] = [];
   /** What is left out, as told. */
   readonly losses: string[] = [];
+  readonly skips: string[] = [];
   readonly divergences: { position: number; line: string }[] = [];
   readonly rejections: { position: number; line: string; verdict: ReplyVerdict }[] = [];
   acksWanted = 0;
@@ -128,6 +130,7 @@ export class Replay {
         execIsWhole: true,
         run: 'run',
         receivedAt: () => 1_000_000,
+        forms: capabilitiesOf({ major: 7, minor: 0 }).forms,
         ...settings,
       },
       {
@@ -137,6 +140,7 @@ export class Replay {
         },
         ackWanted: () => this.acksWanted++,
         loses: ({ what }) => this.losses.push(what),
+        skips: (name, key, position) => this.skips.push(`${name} ${key} ${position}`),
         divergence: (position, line) => this.divergences.push({ position, line }),
         rejected: (position, line, verdict) => {
           this.rejections.push({ position, line, verdict });

@@ -170,6 +170,40 @@ describe('which keys a command writes', () => {
   }
 });
 
+it('commands that are left out are counted, not sent, and write no key', async (t) => {
+  const keys = new WrittenKeys(fileOf(t), false, none);
+  const target = await fakeTarget(t);
+  const commands = new Set(['mod.write', 'a.module.with.a.very.long.name']);
+  const replay = new Replay({
+    skip: { modules: true, commands },
+    written: new KeyPositions(keys, COMMANDS, commands),
+  });
+  await replay.attach(t, target.port);
+  replay.arrive(
+    command('SET', 'a', '1'),
+    command('MOD.WRITE', 'k', 'v'),
+    command('a.module.with.a.very.long.name'),
+    command('Mod.Write', 'big', 'x'.repeat(2 << 20)),
+    command('SET', 'b', '2'),
+  );
+  await until(() => replay.complete);
+  assert.deepEqual(
+    replay.skips.map((skip) => skip.replace(/ \d+$/, '')),
+    [
+      'MOD.WRITE, which the target does not know k',
+      'A.MODULE.WITH.A.VERY.LONG.NAME, which the target does not know null',
+      'MOD.WRITE, which the target does not know big',
+    ],
+  );
+  assert.deepEqual(all(keys), ['0 a', '0 b']);
+  assert.equal(keys.lostBecause, null);
+  const sent = target.received.filter(([name]) => /^(set|mod)/i.test(name ?? ''));
+  assert.deepEqual(sent, [
+    ['SET', 'a', '1'],
+    ['SET', 'b', '2'],
+  ]);
+});
+
 it('the stream: every form of command, in its database; huge ones in pieces, too', async (t) => {
   const keys = new WrittenKeys(fileOf(t), false, none);
   const target = await fakeTarget(t);
