@@ -11,9 +11,11 @@ import { jsonRenderer } from '../ui/json.ts';
 import { checkCommand } from './commands/check.ts';
 import type { Command } from './commands/command.ts';
 import { completionCommand } from './commands/completion.ts';
+import { cutoverCommand } from './commands/cutover.ts';
 import { demoCommand } from './commands/demo.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { resumeCommand } from './commands/resume.ts';
+import { statusCommand } from './commands/status.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { hideArguments } from './credentials.ts';
 import { optionsFor, type RawOptions } from './options.ts';
@@ -25,6 +27,8 @@ export const COMMANDS: readonly Command[] = [
   checkCommand,
   verifyCommand,
   resumeCommand,
+  statusCommand,
+  cutoverCommand,
   demoCommand,
   completionCommand(() => COMMANDS),
 ];

@@ -20,7 +20,15 @@ import { printable } from '../core/text.ts';
 import type { RunFile } from '../migrate/run-folder.ts';
 import { parseHost, parseListen } from './uri.ts';
 
-export type CommandName = 'migrate' | 'check' | 'verify' | 'resume' | 'demo' | 'completion';
+export type CommandName =
+  | 'migrate'
+  | 'check'
+  | 'verify'
+  | 'resume'
+  | 'status'
+  | 'cutover'
+  | 'demo'
+  | 'completion';
 
 /** One of these words, or a path. */
 export type ValueKind = readonly string[] | 'file' | 'folder';
@@ -45,6 +53,7 @@ const WITH_PAIRS = ['migrate', 'check', 'verify'] as const;
 const WITH_SERVERS = ['migrate', 'check', 'verify', 'resume'] as const;
 const WITH_PREFLIGHT = ['migrate', 'check'] as const;
 const WITH_CUTOVER = ['migrate', 'resume'] as const;
+const WITH_SESSION = ['status', 'cutover'] as const;
 const WITH_LISTEN = ['migrate', 'check', 'resume'] as const;
 
 const FEEDS = ['auto', 'attach', 'write'] as const;
@@ -407,6 +416,26 @@ export const OPTIONS: readonly OptionSpec[] = [
     commands: ['verify'],
   },
   {
+    flags: '--pair <name...>',
+    help: 'these pairs of the session alone',
+    standard: 'all',
+    group: 'Another terminal',
+    commands: WITH_SESSION,
+  },
+  {
+    flags: '--wave <name>',
+    help: 'the pairs of this wave alone',
+    standard: 'all',
+    group: 'Another terminal',
+    commands: WITH_SESSION,
+  },
+  {
+    flags: '--confirm <words>',
+    help: "what would have to be typed on a terminal: the pair's name, wave NAME, or cut over N for N pairs",
+    group: 'Another terminal',
+    commands: ['cutover'],
+  },
+  {
     flags: '--keys <n>',
     help: 'how many keys the old server holds',
     standard: '200000',
@@ -421,16 +450,22 @@ export const OPTIONS: readonly OptionSpec[] = [
     commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
   },
   {
+    flags: '--metrics <port>',
+    help: 'figures for Prometheus at http://127.0.0.1:<port>/metrics, for this machine alone; 0: any free port',
+    group: 'Output',
+    commands: WITH_CUTOVER,
+  },
+  {
     flags: '--no-input',
     help: 'never ask, also on a terminal: what would need an answer fails, or is as without a terminal',
     group: 'Output',
-    commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
+    commands: ['migrate', 'check', 'verify', 'resume', 'cutover', 'demo'],
   },
   {
     flags: '--json',
     help: 'NDJSON events on stdout and nothing else there; text for people goes to stderr',
     group: 'Output',
-    commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
+    commands: ['migrate', 'check', 'verify', 'resume', 'status', 'cutover', 'demo'],
   },
 ];
 
@@ -489,8 +524,12 @@ export interface RawOptions {
   readonly mismatches?: string;
   readonly repair?: true;
   readonly repairExtra?: true;
+  readonly pair?: string[];
+  readonly wave?: string;
+  readonly confirm?: string;
   readonly keys?: string;
   readonly log?: string;
+  readonly metrics?: string;
   /** As `sourceFence`: true where `--no-input` is not given. */
   readonly input?: boolean;
   readonly json?: true;
@@ -740,6 +779,15 @@ export function resolveVerifyOptions(raw: RawOptions): VerifyOptions {
     repair,
     maxLatencyMs: number('--max-latency-ms', raw.maxLatencyMs, 1, 60_000) ?? standard.maxLatencyMs,
   };
+}
+
+/** `--metrics`: a port, 0 for any free one; null: no metrics. Throws UsageError. */
+export function resolveMetricsPort(raw: RawOptions): number | null {
+  const port = number('--metrics', raw.metrics, 0, 65_535);
+  if (raw.metrics !== undefined && !Number.isInteger(port)) {
+    throw badValue('--metrics', raw.metrics, 'port');
+  }
+  return port ?? null;
 }
 
 /** `--keys` of the demo. Below a thousand there are not all types. Throws UsageError. */

@@ -5,6 +5,7 @@ import { Secret } from '../core/endpoint.ts';
 import { EXIT, type ExitCode } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
 import { printable } from '../core/text.ts';
+import { serveMetrics } from '../fleet/metrics.ts';
 import type { SessionIo } from '../fleet/session.ts';
 import type { SessionFacts } from '../report/recorder.ts';
 import { withReport } from '../report/report-files.ts';
@@ -15,7 +16,7 @@ import { jsonRenderer } from '../ui/json.ts';
 import { withLog } from '../ui/log-file.ts';
 import { headlessOperator, keysFooter, terminalOperator } from '../ui/operator.ts';
 import { canRedraw, plainRenderer } from '../ui/plain.ts';
-import type { CommandName, RawOptions, Surroundings } from './options.ts';
+import { type CommandName, type RawOptions, resolveMetricsPort, type Surroundings } from './options.ts';
 import { ownVersion } from './version.ts';
 
 /** What the report of a run is made for. */
@@ -62,6 +63,8 @@ export async function inSession(
   session: (io: SessionIo) => Promise<ExitCode>,
   reported: ReportedRun | null = null,
 ): Promise<ExitCode> {
+  const metricsPort = resolveMetricsPort(raw);
+  const metrics = metricsPort === null ? null : await serveMetrics(metricsPort, ownVersion());
   const abort = new AbortController();
   // loaded where it is used: with --json, what a migration takes begins with the start of the program
   const live =
@@ -72,8 +75,9 @@ export async function inSession(
     ? jsonRenderer(process.stdout)
     : withoutRepeats(live ?? plainRenderer(process.stdout));
   const logged = raw.log === undefined ? shown : withLog(shown, raw.log);
-  const renderer =
+  const recorded =
     reported === null ? logged : withReport(logged, reported.dir, reported.resumes, factsOf(reported));
+  const renderer = metrics === null ? recorded : metrics.watch(recorded);
 
   const stop = (signal: NodeJS.Signals): void => {
     if (abort.signal.aborted) return;
@@ -104,11 +108,13 @@ export async function inSession(
   const close = (): void => {
     operator.close();
     renderer.close();
+    metrics?.close();
     process.off('SIGINT', interrupt).off('SIGTERM', stop).off('SIGHUP', stop);
   };
   process.on('SIGINT', interrupt).on('SIGTERM', stop).on('SIGHUP', stop);
 
   try {
+    if (metrics !== null) renderer.say(`Metrics: ${metrics.url}`);
     return await session({
       renderer,
       operator,

@@ -68,6 +68,8 @@ export interface PairSnapshot {
   /** `host:port`. */
   readonly source: string;
   readonly target: string;
+  /** The wave of the host list that it is cut over with; null: none. */
+  readonly wave: string | null;
   readonly phase: Phase;
   /** How the target is fed; null before the preflight has decided it. */
   readonly feed: 'attach' | 'write' | null;

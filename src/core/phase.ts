@@ -26,6 +26,9 @@ const MOVES: Record<Phase, readonly Phase[]> = {
   stopped: [],
 };
 
+/** All phases, in the order of a pair's life. */
+export const PHASES = Object.keys(MOVES) as readonly Phase[];
+
 export function assertMove(from: Phase, to: Phase): void {
   if (!MOVES[from].includes(to)) throw new InvariantError(`illegal phase change ${from} -> ${to}`);
 }

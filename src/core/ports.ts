@@ -9,6 +9,7 @@ export type OperatorCommand =
   | 'cut-over'
   | 'cut-over-wave'
   | 'clients'
+  | 'verify'
   | 'kill'
   | 'roll-back'
   | 'roll-back-wave'
@@ -21,9 +22,10 @@ export interface Operator {
   selected(): string | null;
   /**
    * Resolves with the next command out of `allowed`; rejects never; after close it stays pending. The latest call
-   * counts: an earlier one that is still pending stays so, and keys pressed while nobody waits are dropped.
+   * counts: an earlier one that is still pending stays so, and keys pressed while nobody waits are dropped. `chosen`:
+   * selected() has changed, so other keys may act now.
    */
-  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand>;
+  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand | 'chosen'>;
   /** `question` says what to type; typeahead is thrown away first. True only where the answer is exactly `expected`. */
   confirmByTyping(question: string, expected: string): Promise<boolean>;
   close(): void;

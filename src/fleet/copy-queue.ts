@@ -34,7 +34,7 @@ export class CopyQueue<Pair extends QueuedPair> {
   /** From the beginning until the copy is on the target, or the pair has failed. */
   readonly #copying = new Set<Pair>();
   /** Of these, those whose beginning has not returned. */
-  readonly #beginning = new Set<Pair>();
+  readonly #beginning = new Map<Pair, Promise<void>>();
   #closed = false;
 
   /** @param begin takes hold of the target and begins to follow the source; must not throw */
@@ -70,12 +70,17 @@ export class CopyQueue<Pair extends QueuedPair> {
     for (const pair of nextCopies(this.#waiting, [...this.#copying], this.#parallel)) {
       this.#waiting.splice(this.#waiting.indexOf(pair), 1);
       this.#copying.add(pair);
-      this.#beginning.add(pair);
-      void this.#begin(pair).then(() => {
+      const begun = this.#begin(pair).then(() => {
         this.#beginning.delete(pair);
         this.look();
       });
+      this.#beginning.set(pair, begun);
     }
+  }
+
+  /** Resolves when a pair is not at its beginning: what is half begun cannot be stopped. */
+  async begun(pair: Pair): Promise<void> {
+    await this.#beginning.get(pair);
   }
 
   /** Begins nothing any more. */

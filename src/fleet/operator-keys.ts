@@ -43,6 +43,8 @@ interface KeysIo {
   /** Aborted by Ctrl-C and SIGTERM: nothing new is begun then. */
   readonly signal: AbortSignal;
   readonly report: (error: CutoverError, pair?: string) => void;
+  /** Compares both sides of a pair that is kept in step, and shows the result. @throws AbortError */
+  readonly compare: (pair: PairSpec, signal: AbortSignal) => Promise<void>;
 }
 
 /** So many clients are shown around a cutover, those that write first; **l** shows all. */
@@ -77,6 +79,7 @@ export function allowedCommands(
     'cut-over': allBefore('in-sync'),
     'cut-over-wave': waves.cutOver,
     clients: true,
+    verify: pairs.some(({ phase }) => isFollowing(phase)),
     kill: clientsListed,
     'roll-back': wayBack,
     'roll-back-wave': waves.rollBack,
@@ -85,6 +88,11 @@ export function allowedCommands(
     help: true,
   };
   return (Object.keys(acts) as OperatorCommand[]).filter((command) => acts[command]);
+}
+
+/** The target gets what the source gets, and nothing else. */
+function isFollowing(phase: Phase): boolean {
+  return phase === 'in-sync' || phase === 'catching-up';
 }
 
 /** In sync, or with its target open: what is left is the promotion. */
@@ -105,6 +113,8 @@ export class OperatorKeys {
   readonly #options: KeysOptions;
   readonly #io: KeysIo;
   #clientsListed = false;
+  /** The comparison that is under way. */
+  #comparing: { readonly stop: AbortController; readonly done: Promise<void> } | null = null;
 
   constructor(pairs: readonly SteeredPair[], options: KeysOptions, io: KeysIo) {
     this.#pairs = pairs;
@@ -161,6 +171,8 @@ export class OperatorKeys {
       case 'clients':
         await this.#showClients(this.#alive(), Number.POSITIVE_INFINITY);
         return;
+      case 'verify':
+        return this.#compare();
       case 'kill':
         return this.#killClients();
       case 'roll-back':
@@ -191,6 +203,7 @@ export class OperatorKeys {
       'Move them one by one: no application should write to both sides. Then press m.',
     ];
     if (!(await this.#confirm(question, wordsToType('enable writes', pairs)))) return;
+    await this.stopComparing();
     await this.#each(pairs, 'enable-writes', (pair) => pair.enableWrites());
     if (pairs.some(({ phase }) => phase === 'writable')) {
       this.#io.renderer.say('The targets take writes now: move the applications, then press m.');
@@ -205,6 +218,7 @@ export class OperatorKeys {
     const pairs = this.#scope().filter(({ phase }) => isReady(phase));
     await this.#showClients(pairs, CLIENTS_SHOWN);
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), wordsToType(step, pairs)))) return;
+    await this.stopComparing();
     await this.#each(pairs, action, work);
     await this.#sayPromoted(pairs);
   }
@@ -226,6 +240,7 @@ export class OperatorKeys {
     renderer.say(`Wave ${printable(wave.name ?? '')}: ${names}${canary ? '; the first one alone' : ''}.`);
     await this.#showClients(pairs, CLIENTS_SHOWN);
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), words))) return;
+    await this.stopComparing();
     let returned = 0;
     for (const pair of pairs) {
       await this.#each([pair], 'cut-over-wave', (each) => each.promote());
@@ -253,6 +268,37 @@ export class OperatorKeys {
         ? 'Promoted: point the applications at the new masters. b rolls back without loss while the way back is open, f finishes.'
         : 'Promoted: point the applications at the new masters.',
     );
+  }
+
+  /** Begins to compare, beside everything else; pressed again it stops. */
+  async #compare(): Promise<void> {
+    if (this.#comparing !== null) {
+      await this.stopComparing();
+      this.#io.renderer.say('The comparison was stopped.');
+      return;
+    }
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#io.signal, stop.signal]);
+    const pairs = this.#scope().filter(({ phase }) => isFollowing(phase));
+    const work = async (): Promise<void> => {
+      for (const { pair } of pairs) {
+        if (signal.aborted) return;
+        await this.#io.compare(pair, signal).catch((error: unknown) => {
+          if (!signal.aborted) this.#io.report(toCutoverError(error), pair.name);
+        });
+      }
+    };
+    this.#io.renderer.say(`Comparing ${counted(pairs.length, 'pair')}; v stops it.`);
+    const done = work().finally(() => {
+      this.#comparing = null;
+    });
+    this.#comparing = { stop, done };
+  }
+
+  /** What changes sides must not be compared any more. */
+  async stopComparing(): Promise<void> {
+    this.#comparing?.stop.abort();
+    await this.#comparing?.done;
   }
 
   #cutoverQuestion(pairs: readonly SteeredPair[]): string[] {
@@ -426,6 +472,7 @@ const HELP = [
   'c  cut over in one go: the same from in sync, with nobody writing to both sides',
   'w  cut over the next wave of the host list, when all of it is in sync; with --canary its first pair before the rest',
   'l  list the clients that are still on the sources',
+  'v  compare both sides, key by key, while they are kept in step; once more stops it',
   'k  kill the clients that were listed',
   'b  roll back: the old sources are the masters again, with all that was written since',
   'u  roll back the last wave that was cut over',

@@ -6,19 +6,22 @@
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, PreflightError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
-import type { RunOptions } from '../core/options.ts';
+import { type RunOptions, STANDARD_VERIFY } from '../core/options.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
-import { type JournalEntry, RunFolder } from '../migrate/run-folder.ts';
+import { type JournalEntry, RunFolder, safeFileName } from '../migrate/run-folder.ts';
+import { MismatchFile } from '../migrate/verify/mismatches.ts';
 import { CopyQueue } from './copy-queue.ts';
 import type { FleetPair } from './fleet-pair.ts';
 import { hasWayBack, OperatorKeys } from './operator-keys.ts';
 import { failureCodeOf, outcomeOf } from './outcome.ts';
+import { comparePair } from './verify.ts';
 import { nextStep } from './waves.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -136,6 +139,7 @@ class Session {
       renderer: io.renderer,
       signal: io.signal,
       report: (error, pair) => this.#report(error, pair),
+      compare: (pair, signal) => this.#compare(pair, signal),
     });
     this.#aborted = new Promise((resolve) => {
       io.signal.addEventListener('abort', () => {
@@ -201,17 +205,19 @@ class Session {
   async end(outcome: string, exitCode: ExitCode): Promise<ExitCode> {
     this.#ending = true;
     this.#queue?.close();
+    await this.#keys.stopComparing();
     // all at once: one server that hangs must not keep the fences of the others up
     const stopped = await Promise.all(
-      this.#pairs.map((pair) =>
-        pair.stop(outcome).then(
-          () => true,
-          (error: unknown) => {
-            this.#report(toCutoverError(error), pair.pair.name);
-            return false;
-          },
-        ),
-      ),
+      this.#pairs.map(async (pair) => {
+        try {
+          await this.#queue?.begun(pair);
+          await pair.stop(outcome);
+          return true;
+        } catch (error) {
+          this.#report(toCutoverError(error), pair.pair.name);
+          return false;
+        }
+      }),
     );
     await this.#pool?.end();
     if (this.#frames !== null) clearInterval(this.#frames);
@@ -283,7 +289,7 @@ class Session {
       }
       this.#allowed = this.#keys.allowed();
       const command = await Promise.race([changed, this.#io.operator.next(this.#allowed)]);
-      if (command === 'changed') continue;
+      if (command === 'changed' || command === 'chosen') continue;
       if (command === 'quit') {
         return running.every(hasWayBack)
           ? outcomeOf(this.#pairs)
@@ -361,6 +367,18 @@ class Session {
     this.#io.renderer.say(this.#io.keysLine(this.#allowed));
     const command = await Promise.race([this.#io.operator.next(this.#allowed), this.#aborted]);
     return command === 'start';
+  }
+
+  /** The keys that differ are listed in the run folder. */
+  async #compare(pair: PairSpec, signal: AbortSignal): Promise<void> {
+    const at = new Date().toISOString().replaceAll(':', '');
+    const path = join(this.#options.runDir, `mismatches-${safeFileName(pair.name)}-${at}.ndjson`);
+    const file = await MismatchFile.create(path);
+    try {
+      await comparePair(pair, STANDARD_VERIFY, file, { renderer: this.#io.renderer, signal });
+    } finally {
+      await file.close();
+    }
   }
 
   // ---- showing -------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ export function pairSnapshot(shown: ShownPair): PairSnapshot {
     pair: pair.name,
     source: addressOf(pair.source),
     target: addressOf(pair.target),
+    wave: pair.wave ?? null,
     phase,
     feed: shown.feedKind,
     reason: shown.reason,

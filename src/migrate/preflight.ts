@@ -2,6 +2,7 @@
  * The guards before anything is touched: every check of a pair, in the order in which people read them. Reads only;
  * `redis-cutover check` is this and nothing else. What the checks learn goes on to the migration as PairFacts.
  */
+import { performance } from 'node:perf_hooks';
 import { ReplyError } from '../client/reply-error.ts';
 import type { KeyspaceEntry, ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
@@ -25,7 +26,17 @@ import {
 import { type Check, type CheckContext, type Feed, ok, refuse, warn } from './checks/context.ts';
 import { chooseFeed } from './checks/feed.ts';
 import { type Lacking, lackingOn, modules, withSafeModules } from './checks/modules.ts';
-import { expiry, outputBuffer, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
+import { stepRights } from './checks/rights.ts';
+import { expiry, psync, sourceFenceCheck, sourceLoading, sourceRole } from './checks/source.ts';
+import {
+  forkMemory,
+  sourceMinReplicas,
+  sourceSentinel,
+  targetClients,
+  targetMinReplicas,
+  targetReplicas,
+  targetSentinel,
+} from './checks/surroundings.ts';
 import {
   databases,
   targetEmpty,
@@ -36,6 +47,7 @@ import {
   targetPolicy,
   targetRole,
 } from './checks/target.ts';
+import { LOAD_CHECKS, measureLoad } from './checks/write-load.ts';
 
 /** What the migration of a pair needs to know of its servers, as of the preflight. */
 export interface PairFacts {
@@ -70,7 +82,9 @@ const CHECKS: readonly Check[] = [
   sourceLoading,
   psync,
   sourceFenceCheck,
-  outputBuffer,
+  sourceSentinel,
+  sourceMinReplicas,
+  forkMemory,
   expiry,
   targetRole,
   targetLoading,
@@ -80,6 +94,11 @@ const CHECKS: readonly Check[] = [
   databases,
   targetPermissions,
   targetFenceCheck,
+  targetReplicas,
+  targetMinReplicas,
+  targetSentinel,
+  targetClients,
+  stepRights,
   clock,
   cluster,
   modules,
@@ -100,6 +119,7 @@ export async function preflight(
   resumesFeed: Feed | null = null,
 ): Promise<Preflight> {
   const sourceInfo = await infoOf(source);
+  const beganMs = performance.now();
   const targetInfo = await infoOf(target);
   if ('status' in sourceInfo || 'status' in targetInfo) {
     return { checks: [sourceInfo, targetInfo].filter((result) => 'status' in result), facts: null };
@@ -119,6 +139,9 @@ export async function preflight(
   const context: CheckContext = { ...undecided, feed: choice.feed };
   const checks: CheckResult[] = [];
   for (const check of CHECKS) checks.push(await check(context));
+  // last: the more time has passed since the first look at the source, the better is what is measured
+  const load = await measureLoad(source, sourceInfo, beganMs);
+  for (const check of LOAD_CHECKS) checks.push(await check(context, load));
   checks.push(choice.result);
   return { checks, facts: factsOf(context, await lackingOn(context)) };
 }

@@ -110,6 +110,7 @@ export function parseOutputBuffer(setting: string | null): LoopSettings['outputB
   return { name: name!, hard: Number(hard), soft: Number(soft), seconds: Number(seconds) };
 }
 
-function wholeMegabytes(bytes: number): number {
+/** Rounded up, in bytes. */
+export function wholeMegabytes(bytes: number): number {
   return Math.ceil(bytes / MEGABYTE) * MEGABYTE;
 }

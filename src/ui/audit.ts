@@ -22,6 +22,7 @@ export function audited(inner: Operator, emit: (action: Action) => void): Operat
     selected: () => inner.selected(),
     async next(allowed) {
       const command = await inner.next(allowed);
+      if (command === 'chosen') return command;
       latest = command;
       tell(command, 'asked');
       return command;

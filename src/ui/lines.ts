@@ -14,7 +14,7 @@ import {
   formatRate,
   formatShortCount,
 } from './format.ts';
-import type { Paint } from './paint.ts';
+import { noPaint, type Paint } from './paint.ts';
 import { summaryLines } from './report.ts';
 
 // a command that lifts a fence can be long, and half of it is of no use
@@ -94,6 +94,14 @@ export function eventLines(event: MigrationEvent, paint: Paint): string[] {
     default:
       return assertNever(event);
   }
+}
+
+/** All lines of an event of one pair as a single one, without the pair's name: for where that stands above. */
+export function eventText(event: MigrationEvent & { readonly pair: string }): string {
+  const named = `${printable(event.pair)}: `;
+  return eventLines(event, noPaint)
+    .map((line) => (line.startsWith(named) ? line.slice(named.length) : line))
+    .join(' ');
 }
 
 function hintLines(hint: string): string[] {

@@ -8,11 +8,14 @@ import stringWidth from 'string-width';
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
+import { detailLines } from './detail.ts';
 import { eventLines, textLines, verifyLine } from './lines.ts';
 import { safeWriter } from './output.ts';
 import { ansiPaint, noPaint, type Paint } from './paint.ts';
-import { tableLines, wrapWords } from './table.ts';
+import { PairHistory } from './pair-history.ts';
+import { pageOf, type TableSize, tableLines, wrapWords } from './table.ts';
 import { guardTerminal } from './terminal-guard.ts';
+import { FIRST_VIEW, footerFor, sorted, type TableView, type ViewKey, viewAfter } from './view.ts';
 
 /** What the operator needs of the screen while it asks. */
 export interface Screen {
@@ -22,6 +25,10 @@ export interface Screen {
   suspend(repaint: () => void): void;
   /** Brings the table back. */
   resume(): void;
+  /** Moves about in the table; false where there is none, or the key has nothing to do. */
+  viewKey(key: ViewKey): boolean;
+  /** Name of the pair that is chosen in the table; null: none. */
+  chosen(): string | null;
 }
 
 export interface LiveRenderer extends Renderer, Screen {}
@@ -46,6 +53,8 @@ class LiveView implements LiveRenderer {
   #drawn: string[] = [];
   #pairs: readonly PairSnapshot[] = [];
   #footer = '';
+  #view: TableView = FIRST_VIEW;
+  readonly #history = new PairHistory();
   #hint: string | null = null;
   #hintTimer: NodeJS.Timeout | undefined;
   #redrawTimer: NodeJS.Timeout | undefined;
@@ -68,12 +77,14 @@ class LiveView implements LiveRenderer {
   event(event: MigrationEvent): void {
     if (event.event === 'verify-progress' && this.#spinner !== null) this.#spinner.text = verifyLine(event);
     if (event.event === 'summary') this.#finish();
+    this.#history.event(event, Date.now());
     this.#print(eventLines(event, this.#paint));
   }
 
   frame(pairs: readonly PairSnapshot[], footer: string): void {
     if (this.#finished) return;
     this.#pairs = pairs;
+    this.#history.frame(pairs, performance.now());
     this.#footer = footer;
     this.#hasFrame = true;
     this.#schedule();
@@ -131,6 +142,22 @@ class LiveView implements LiveRenderer {
     this.#schedule();
   }
 
+  viewKey(key: ViewKey): boolean {
+    if (!this.#hasFrame || this.#finished || this.#suspended !== null) return false;
+    const names = sorted(this.#pairs, this.#view.sort).map(({ pair }) => pair);
+    const before = this.#view;
+    this.#view = viewAfter(before, key, names, pageOf(this.#pairs, this.#footerNow(), this.#size()));
+    // Enter, where no pair is chosen
+    if (key === 'details' && !this.#view.detail && !before.detail) return false;
+    this.#dropHint();
+    this.#schedule();
+    return true;
+  }
+
+  chosen(): string | null {
+    return this.#view.chosen;
+  }
+
   suspend(repaint: () => void): void {
     this.#stopSpinner();
     this.#write(this.#erasing());
@@ -157,6 +184,7 @@ class LiveView implements LiveRenderer {
     if (this.#hasFrame && this.#suspended === null) {
       this.#hint = null;
       this.#footer = '';
+      this.#view = FIRST_VIEW;
       this.#redraw();
     }
     if (this.#drawn.length > 0) this.#write('\n');
@@ -210,8 +238,21 @@ class LiveView implements LiveRenderer {
   }
 
   #layout(): string[] {
-    const size = { columns: this.#out.columns || 80, rows: this.#out.rows || 24 };
-    return tableLines(this.#pairs, this.#hint ?? this.#footer, size, this.#paint);
+    const footer = this.#hint ?? this.#footerNow();
+    const pair = this.#view.detail ? this.#pairs.find((each) => each.pair === this.#view.chosen) : undefined;
+    if (pair !== undefined) {
+      return detailLines(pair, this.#history.of(pair.pair), footer, this.#size(), this.#paint);
+    }
+    const verified = (name: string) => this.#history.of(name).verified;
+    return tableLines(this.#pairs, footer, this.#size(), this.#paint, this.#view, verified);
+  }
+
+  #size(): TableSize {
+    return { columns: this.#out.columns || 80, rows: this.#out.rows || 24 };
+  }
+
+  #footerNow(): string {
+    return footerFor(this.#footer, this.#view, this.#pairs.length);
   }
 
   /** Lines above the table, in one write so that the table is never seen torn. */

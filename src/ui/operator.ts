@@ -1,5 +1,5 @@
 /**
- * The person at the keyboard. Single keys in raw mode, questions that are answered by typing a name, and Ctrl-C;
+ * The person at the keyboard. Single keys in raw mode, those that only move about in the table (view-keys.ts), questions that are answered by typing a name, and Ctrl-C;
  * where there is no terminal, nobody ever answers. See core/ports.ts for the contract.
  */
 import { createInterface, type Interface } from 'node:readline';
@@ -9,6 +9,8 @@ import type { Operator, OperatorCommand } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import type { Screen } from './live.ts';
 import { guardTerminal, stopLikeCtrlZ } from './terminal-guard.ts';
+import type { ViewKey } from './view.ts';
+import { readViewKeys } from './view-keys.ts';
 
 const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; readonly label: string }[] = [
   { key: 's', command: 'start', label: 'start' },
@@ -17,6 +19,7 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
   { key: 'c', command: 'cut-over', label: 'cut over' },
   { key: 'w', command: 'cut-over-wave', label: 'cut over the wave' },
   { key: 'l', command: 'clients', label: 'clients' },
+  { key: 'v', command: 'verify', label: 'verify' },
   { key: 'k', command: 'kill', label: 'kill clients' },
   { key: 'b', command: 'roll-back', label: 'roll back' },
   { key: 'u', command: 'roll-back-wave', label: 'roll back the wave' },
@@ -28,6 +31,9 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
 const CTRL_C = '\x03';
 const CTRL_Z = '\x1a';
 const ESCAPE = '\x1b';
+/** ESC that nothing has followed for so long is the key; a sequence comes in one go, or nearly so over a slow line. */
+const ESCAPE_ALONE_MS = 100;
+const SORT_KEY = 'o';
 /** So much silence in raw mode kept every typed-ahead answer from a prompt when it was measured (2026-11). */
 const DRAIN_QUIET_MS = 150;
 const DRAIN_MAX_MS = 2_000;
@@ -80,9 +86,14 @@ class TerminalOperator implements Operator {
   readonly #options: TerminalOperatorOptions;
   readonly #release: () => void;
   #mode: Mode = 'keys';
-  #waiting: { allowed: readonly OperatorCommand[]; resolve: (command: OperatorCommand) => void } | null =
-    null;
+  #waiting: {
+    readonly allowed: readonly OperatorCommand[];
+    readonly resolve: (command: OperatorCommand | 'chosen') => void;
+  } | null = null;
   #interrupted = false;
+  /** The beginning of an escape sequence, whose end is still to come. */
+  #sequence = '';
+  #escapeAlone: NodeJS.Timeout | undefined;
   /** While draining: called for every chunk thrown away. */
   #onDrained: (chunk: string) => void = () => {};
   /** While asking: answers no. */
@@ -102,11 +113,11 @@ class TerminalOperator implements Operator {
   }
 
   selected(): string | null {
-    return null;
+    return this.#options.screen?.chosen() ?? null;
   }
 
   /** The latest call counts: an earlier one that is still pending stays pending. */
-  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand> {
+  next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand | 'chosen'> {
     return new Promise((resolve) => {
       if (this.#mode !== 'closed') this.#waiting = { allowed, resolve };
     });
@@ -114,6 +125,7 @@ class TerminalOperator implements Operator {
 
   async confirmByTyping(question: string, expected: string): Promise<boolean> {
     if (this.#mode !== 'keys') return false;
+    this.#forgetSequence();
     this.#mode = 'draining';
     const quiet = await this.#drain();
     if (this.#isClosed()) return false;
@@ -134,6 +146,7 @@ class TerminalOperator implements Operator {
   close(): void {
     if (this.#mode === 'closed') return;
     this.#mode = 'closed';
+    this.#forgetSequence();
     this.#waiting = null;
     this.#refuse();
     this.#onDrained(CTRL_C);
@@ -169,6 +182,7 @@ class TerminalOperator implements Operator {
 
   #onKeys(text: string): void {
     if (text.includes(CTRL_C)) {
+      this.#forgetSequence();
       this.#interrupt();
       return;
     }
@@ -177,10 +191,15 @@ class TerminalOperator implements Operator {
       return;
     }
     // arrows, mouse, answers of the terminal: their letters are no keys
-    if (text.startsWith(ESCAPE)) return;
+    if (this.#sequence !== '' || text.startsWith(ESCAPE)) {
+      this.#onSequence(this.#sequence + text);
+      return;
+    }
     const key = text.charAt(0).toLowerCase();
     // a pasted text must not act by the letters in it; a key that repeats is still one key
     const isOneKey = [...text].every((char) => char.toLowerCase() === key);
+    const view = viewKeyOf(key);
+    if (isOneKey && view !== null && this.#viewKey(view)) return;
     const command = isOneKey ? KEYS.find((entry) => entry.key === key)?.command : undefined;
     const waiting = this.#waiting;
     if (waiting === null || command === undefined || !waiting.allowed.includes(command)) {
@@ -189,6 +208,34 @@ class TerminalOperator implements Operator {
     }
     this.#waiting = null;
     waiting.resolve(command);
+  }
+
+  /** False where the screen has nothing to do for the key. Who waits is told when another pair is chosen. */
+  #viewKey(key: ViewKey): boolean {
+    const before = this.selected();
+    const done = this.#options.screen?.viewKey(key) ?? false;
+    if (this.selected() !== before) {
+      this.#waiting?.resolve('chosen');
+      this.#waiting = null;
+    }
+    return done;
+  }
+
+  #onSequence(text: string): void {
+    this.#forgetSequence();
+    const { keys, rest } = readViewKeys(text);
+    for (const key of keys) this.#viewKey(key);
+    this.#sequence = rest;
+    if (rest !== ESCAPE) return;
+    this.#escapeAlone = setTimeout(() => {
+      this.#sequence = '';
+      this.#viewKey('leave');
+    }, ESCAPE_ALONE_MS).unref();
+  }
+
+  #forgetSequence(): void {
+    clearTimeout(this.#escapeAlone);
+    this.#sequence = '';
   }
 
   #hint(typed: string): void {
@@ -262,4 +309,10 @@ class TerminalOperator implements Operator {
       readline.prompt();
     });
   }
+}
+
+/** Enter and `o`; what comes as a sequence is read elsewhere. */
+function viewKeyOf(key: string): ViewKey | null {
+  if (key === '\r' || key === '\n') return 'details';
+  return key === SORT_KEY ? 'sort' : null;
 }

@@ -1,6 +1,6 @@
 /** Colours of the terminal, or none. Text is cut and padded before it is painted: escapes have no width. */
 
-const CODES = { dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+const CODES = { dim: 2, inverse: 7, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
 type Style = keyof typeof CODES;
 
 export type Paint = (style: Style, text: string) => string;

@@ -3,7 +3,7 @@
  * screen. No line is wider than the screen, and there are fewer lines than rows.
  */
 import stringWidth from 'string-width';
-import type { PairSnapshot } from '../core/events.ts';
+import type { PairSnapshot, VerifyResult } from '../core/events.ts';
 import { isTerminal } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import {
@@ -17,6 +17,7 @@ import {
 } from './format.ts';
 import { divergenceText, phaseStyle } from './lines.ts';
 import type { Paint } from './paint.ts';
+import { FIRST_VIEW, shareLoaded, sorted, type TableView, topOf } from './view.ts';
 
 export interface TableSize {
   readonly columns: number;
@@ -24,22 +25,33 @@ export interface TableSize {
 }
 
 const GAP = '  ';
+/** Behind the name of the chosen pair; takes no room, so that choosing moves no column. */
+const MARK = '< ';
 /** `10.0.0.1:6379 ==> 10.0.0.2:6379`: a narrower first column would cut an everyday pair. */
 const LINK_MIN = 31;
 const NAME_MIN = 6;
 /** A reason cut shorter than this says nothing. */
 const REASON_MIN = 16;
 
+/** Every key at once, and a name, fit into so many characters. */
+const LONG_FOOTER = 500;
+
 /** `[s] start`: one item of the footer. */
-const KEY_LABEL = /(\[.\]) [^[]*\S(?= {2}|$)/g;
+const KEY_LABEL = /(\[[^\]]+\]) [^[]*?\S(?= {2}|$)/g;
+/** The totals take a second line only where the screen has so many rows. */
+const TWO_TOTALS_ROWS = 12;
+
+type Verified = (pair: string) => VerifyResult | null;
 
 interface Column {
   readonly title: string;
   readonly width: number;
   readonly cell: (pair: PairSnapshot) => string;
+  /** Shown for a pair without figures, too. */
+  readonly always?: true;
 }
 
-const PHASE: Column = { title: 'PHASE', width: 11, cell: (pair) => pair.phase };
+const PHASE: Column = { title: 'PHASE', width: 11, cell: (pair) => pair.phase, always: true };
 const FEED: Column = { title: 'FEED', width: 6, cell: (pair) => pair.feed ?? '' };
 const SNAPSHOT: Column = { title: 'SNAPSHOT', width: 12, cell: snapshotCell };
 const LAG: Column = { title: 'LAG', width: 14, cell: lagCell };
@@ -65,6 +77,7 @@ const ETA: Column = { title: 'ETA', width: 7, cell: (pair) => formatEta(pair) ??
 const STATE: Column = {
   title: 'STATE',
   width: 11,
+  always: true,
   cell: (pair) => {
     const percent = pair.phase === 'snapshot' ? formatPercent(pair.snapshotBytes, pair.snapshotTotal) : null;
     return percent === null ? pair.phase : `load ${percent}`;
@@ -80,45 +93,107 @@ const LAYOUTS: readonly { readonly pairMin: number; readonly columns: readonly C
   { pairMin: LINK_MIN, columns: [PHASE, NOW, SHORT_KEYS] },
   { pairMin: LINK_MIN, columns: [PHASE, NOW] },
   { pairMin: NAME_MIN, columns: [PHASE, NOW] },
+];
+/** What is left where nothing else fits: without the columns that only some runs have. */
+const NARROW_LAYOUTS: typeof LAYOUTS = [
+  { pairMin: NAME_MIN, columns: [PHASE, NOW] },
   { pairMin: NAME_MIN, columns: [STATE] },
 ];
 
-/** Header, a line per pair (reasons below it where they do not fit beside), totals, footer. */
+/** The layouts for these pairs: WAVE where the host list has waves, VERIFY where something was compared. */
+function layoutsFor(pairs: readonly PairSnapshot[], verified: Verified): typeof LAYOUTS {
+  const widest = Math.max(0, ...pairs.map((pair) => stringWidth(printable(pair.wave ?? ''))));
+  const wave: Column = {
+    title: 'WAVE',
+    width: Math.min(8, Math.max(4, widest)),
+    cell: (pair) => printable(pair.wave ?? ''),
+    always: true,
+  };
+  const verify: Column = { title: 'VERIFY', width: 8, cell: (pair) => verifyCell(verified(pair.pair)) };
+  const waves = widest === 0 ? [] : [wave];
+  const verifies = pairs.some((pair) => verified(pair.pair) !== null) ? [verify] : [];
+  return [
+    ...LAYOUTS.map(({ pairMin, columns }) => ({ pairMin, columns: [...waves, ...columns, ...verifies] })),
+    ...NARROW_LAYOUTS,
+  ];
+}
+
+/** `ok`, `3 bad`, or `2 open` where keys could not be judged. */
+function verifyCell(result: VerifyResult | null): string {
+  if (result === null) return '';
+  const bad = result.different + result.missing + result.extra - (result.repaired ?? 0);
+  if (bad > 0) return `${formatShortCount(bad)} bad`;
+  const open = result.unsettled ?? 0;
+  return open > 0 ? `${formatShortCount(open)} open` : 'ok';
+}
+
+interface Frame {
+  readonly columns: number;
+  readonly room: number;
+  readonly totals: readonly string[];
+  readonly foot: readonly string[];
+  readonly pairRoom: number;
+  readonly page: number;
+}
+
+/** How the rows of the screen are shared out between pairs, totals and footer. */
+function frameOf(pairs: readonly PairSnapshot[], footer: string, size: TableSize): Frame {
+  const columns = Math.max(1, size.columns);
+  // one row stays free: drawing in the very last one would scroll the screen
+  const room = Math.max(1, size.rows - 1);
+  const totals = fill(totalParts(pairs), columns).slice(0, room < TWO_TOTALS_ROWS ? 1 : 2);
+  const footRoom = Math.max(1, Math.floor(room / 3));
+  let foot = wrapFooter(footer, columns);
+  // rather every key without its word than half of the keys
+  if (foot.length > footRoom) foot = wrapFooter(footer.replace(KEY_LABEL, '$1'), columns).slice(0, footRoom);
+  const pairRoom = room - 1 - totals.length - foot.length;
+  // one row says what is hidden
+  const page = Math.max(1, pairs.length > pairRoom ? pairRoom - 1 : pairRoom);
+  return { columns, room, totals, foot, pairRoom, page };
+}
+
+/** So many pairs fit on the screen; what PgDn goes on by. */
+export function pageOf(pairs: readonly PairSnapshot[], footer: string, size: TableSize): number {
+  return frameOf(pairs, footer, size).page;
+}
+
+/** Header, a line per pair that fits (reasons below it where they do not fit beside), totals, footer. */
 export function tableLines(
   pairs: readonly PairSnapshot[],
   footer: string,
   size: TableSize,
   paint: Paint,
+  view: TableView = FIRST_VIEW,
+  verified: Verified = () => null,
 ): string[] {
-  const columns = Math.max(1, size.columns);
-  // one row stays free: drawing in the very last one would scroll the screen
-  const room = Math.max(1, size.rows - 1);
-  const totals = fit(joinWhile(totalParts(pairs), columns), columns);
-  const footRoom = Math.max(1, Math.floor(room / 3));
-  let foot = wrapFooter(footer, columns);
-  // rather every key without its word than half of the keys
-  if (foot.length > footRoom) foot = wrapFooter(footer.replace(KEY_LABEL, '$1'), columns).slice(0, footRoom);
-  const pairRoom = room - 2 - foot.length;
-  if (pairRoom < 1) return [totals, ...foot].slice(-room);
+  const { columns, room, totals, foot, pairRoom, page } = frameOf(pairs, footer, size);
+  if (pairRoom < 1) return [...totals, ...foot].slice(-room);
 
-  const shown = pairs.length > pairRoom ? pairs.slice(0, pairRoom - 1) : pairs;
-  const hidden = pairs.slice(shown.length);
+  const ordered = sorted(pairs, view.sort);
+  const top = topOf(
+    view,
+    ordered.map(({ pair }) => pair),
+    page,
+  );
+  const shown = ordered.slice(top, top + page);
+  const hidden = [...ordered.slice(0, top), ...ordered.slice(top + page)];
+  const position = hidden.length > 0 && pairRoom > shown.length;
   const rows = shown.map((pair) => ({
     pair,
     name: nameOf(pair),
-    link: linkOf(pair),
     reason: reasonOf(pair),
   }));
 
-  const natural = Math.max(0, ...rows.map((row) => stringWidth(row.link)));
-  const layout = LAYOUTS.find(
+  // over all pairs: scrolling must move no column
+  const natural = Math.max(0, ...pairs.map((pair) => stringWidth(linkOf(pair))));
+  const layout = layoutsFor(pairs, verified).find(
     ({ pairMin, columns: behind }) => Math.min(natural, pairMin) + widthOf(behind) <= columns,
   ) ?? { pairMin: NAME_MIN, columns: [STATE] };
   const showsLink = layout.pairMin === LINK_MIN;
   const pairWidth = Math.max(
     1,
     Math.min(
-      showsLink ? natural : Math.max(NAME_MIN, ...rows.map((row) => stringWidth(row.name))),
+      showsLink ? natural : Math.max(NAME_MIN, ...pairs.map((pair) => stringWidth(nameOf(pair)))),
       columns - widthOf(layout.columns),
     ),
   );
@@ -129,28 +204,36 @@ export function tableLines(
   for (const column of layout.columns) header.push(pad(column.title, column.width));
   lines.push(paint('dim', fit(header.join(GAP).trimEnd(), columns)));
 
-  let spare = pairRoom - shown.length - (hidden.length > 0 ? 1 : 0);
+  let spare = pairRoom - shown.length - (position ? 1 : 0);
   for (const { pair, name, reason } of rows) {
     const label = pad(showsLink ? fitLink(pair, pairWidth) : fit(name, pairWidth), pairWidth);
     // a pair without figures has the whole rest of the line for its reason
-    const columnsOfPair = reason !== '' && hasNoFigures(pair) ? layout.columns.slice(0, 1) : layout.columns;
+    const columnsOfPair =
+      reason !== '' && hasNoFigures(pair) ? layout.columns.filter(({ always }) => always) : layout.columns;
     const cells = columnsOfPair.map((column) => pad(fit(column.cell(pair), column.width), column.width));
     const left = columns - (pairWidth + widthOf(columnsOfPair)) - GAP.length;
     const beside = reason !== '' && left >= Math.min(REASON_MIN, stringWidth(reason));
-    const painted = cells.map((cell, index) => (index === 0 ? paint(phaseStyle(pair.phase), cell) : cell));
+    const painted = cells.map((cell, index) => {
+      const column = columnsOfPair[index];
+      return column === PHASE || column === STATE ? paint(phaseStyle(pair.phase), cell) : cell;
+    });
+    const chosen = pair.pair === view.chosen;
     if (used <= columns) {
-      const line = [label, ...painted].join(GAP);
+      const line = `${chosen ? `${paint('inverse', label)}${MARK}` : `${label}${GAP}`}${painted.join(GAP)}`;
       lines.push(beside ? `${line}${GAP}${fit(reason, left)}` : line.trimEnd());
     } else {
-      lines.push(fit(`${label}${GAP}${cells.join(GAP)}`, columns));
+      lines.push(fit(`${label}${chosen ? MARK : GAP}${cells.join(GAP)}`, columns));
     }
     if (reason !== '' && !beside && spare > 0) {
       lines.push(fit(`${GAP}${reason}`, columns));
       spare -= 1;
     }
   }
-  if (hidden.length > 0) lines.push(fit(hiddenText(hidden), columns));
-  lines.push(totals, ...foot.map((line) => paint('dim', line)));
+  if (position) {
+    const rows = `rows ${top + 1}-${top + shown.length} of ${pairs.length}`;
+    lines.push(fit(`${rows}, hidden: ${countPhases(hidden)}`, columns));
+  }
+  lines.push(...totals, ...foot.map((line) => paint('dim', line)));
   return lines;
 }
 
@@ -182,7 +265,8 @@ function rateCell(pair: PairSnapshot): string {
   return isStreaming(pair) ? `${formatShortCount(pair.commandsPerSecond)} op/s` : '';
 }
 
-function reasonOf(pair: PairSnapshot): string {
+/** All that is to be said beside a state; empty where there is nothing. */
+export function reasonOf(pair: PairSnapshot): string {
   const parts = [
     pair.divergences === 0 ? '' : divergenceText(pair),
     pair.reason === null ? '' : printable(pair.reason),
@@ -196,7 +280,7 @@ function nameOf(pair: PairSnapshot): string {
 }
 
 /** `source ==> target`, behind the pair's name where it has one of its own: people must type it later. */
-function linkOf(pair: PairSnapshot): string {
+export function linkOf(pair: PairSnapshot): string {
   const link = `${printable(pair.source)} ==> ${printable(pair.target)}`;
   return pair.pair === pair.source ? link : `${nameOf(pair)}: ${link}`;
 }
@@ -222,16 +306,20 @@ function fitAddress(address: string, width: number): string {
   return `${fit(address.slice(0, -port.length), width - port.length)}${port}`;
 }
 
-/** Sums over all pairs, the most telling first; the first part is always shown. */
+/** Sums over all pairs, the most telling first. */
 function totalParts(pairs: readonly PairSnapshot[]): string[] {
   const loading = pairs.filter((pair) => pair.phase === 'snapshot');
   const streaming = pairs.filter(isStreaming);
-  const parts = [`${formatCount(pairs.length)} pair${pairs.length === 1 ? '' : 's'}`];
-  if (loading.length > 0) {
-    const bytes = sum(loading, (pair) => pair.snapshotBytes);
-    const total = loading.some((pair) => pair.snapshotTotal === null)
-      ? null
-      : sum(loading, (pair) => pair.snapshotTotal ?? 0);
+  const several = pairs.length !== 1;
+  const count = `${formatCount(pairs.length)} pair${several ? 's' : ''}`;
+  const parts = [several && pairs.length > 0 ? `${count}: ${countPhases(pairs)}` : count];
+  if (several) {
+    const percent = fleetPercent(pairs);
+    if (percent !== null) parts.push(`fleet ${percent}`);
+  } else if (loading.length > 0) {
+    const [pair] = loading;
+    const total = pair?.snapshotTotal ?? null;
+    const bytes = pair?.snapshotBytes ?? 0;
     const percent = formatPercent(bytes, total);
     parts.push(
       percent === null || total === null ? formatBytes(bytes) : `${percent} of ${formatBytes(total)}`,
@@ -244,8 +332,9 @@ function totalParts(pairs: readonly PairSnapshot[]): string[] {
   parts.push(`${formatCount(sum(pairs, (pair) => pair.keys))} keys`);
   if (loading.length > 0) {
     parts.push(formatRate(sum(loading, (pair) => pair.bytesPerSecond)));
-    // the slowest pair ends the snapshot, so one unknown makes the whole unknown
-    const known = loading.every((pair) => formatEta(pair) !== null);
+    // the slowest pair ends the snapshot, so one unknown makes the whole unknown, and so does one that waits for its turn
+    const known =
+      loading.every((pair) => formatEta(pair) !== null) && pairs.every(({ phase }) => phase !== 'checking');
     if (known) parts.push(`ETA ${formatDuration(Math.max(...loading.map((pair) => pair.etaSeconds ?? 0)))}`);
   }
   if (streaming.length > 0) {
@@ -254,37 +343,42 @@ function totalParts(pairs: readonly PairSnapshot[]): string[] {
   return parts;
 }
 
-function hiddenText(hidden: readonly PairSnapshot[]): string {
+/** How much of all data sets is on the targets, each pair weighed by its keys; null when all is, or nothing goes on. */
+function fleetPercent(pairs: readonly PairSnapshot[]): string | null {
+  const going = pairs.filter(({ phase }) => !isTerminal(phase));
+  if (going.every((pair) => shareLoaded(pair) === 1)) return null;
+  const weight = (pair: PairSnapshot): number => (pair.keysTotal ?? 0) + 1;
+  return formatPercent(
+    sum(going, (pair) => shareLoaded(pair) * weight(pair)),
+    sum(going, weight),
+  );
+}
+
+/** `2 in-sync, 1 failed`. */
+function countPhases(pairs: readonly PairSnapshot[]): string {
   const counts = new Map<string, number>();
-  for (const pair of hidden) counts.set(pair.phase, (counts.get(pair.phase) ?? 0) + 1);
-  const phases = [...counts].map(([phase, count]) => `${count} ${phase}`).join(', ');
-  return `... and ${hidden.length} more: ${phases}`;
+  for (const { phase } of pairs) counts.set(phase, (counts.get(phase) ?? 0) + 1);
+  return [...counts].map(([phase, count]) => `${count} ${phase}`).join(', ');
 }
 
 function sum(pairs: readonly PairSnapshot[], figure: (pair: PairSnapshot) => number): number {
   return pairs.reduce((total, pair) => total + figure(pair), 0);
 }
 
-/** As many of the parts as fit in `width`, at least the first. */
-function joinWhile(parts: readonly string[], width: number): string {
-  let line = parts[0] ?? '';
-  for (const part of parts.slice(1)) {
-    if (stringWidth(line) + GAP.length + stringWidth(part) > width) break;
-    line += GAP + part;
-  }
-  return line;
+/** The footer's items (two spaces between them) on as many lines as they need. */
+export function wrapFooter(footer: string, width: number): string[] {
+  return footer === '' ? [] : fill(printable(footer, LONG_FOOTER).split(/ {2,}/), width);
 }
 
-/** The footer's items (two spaces between them) on as many lines as they need. */
-function wrapFooter(footer: string, width: number): string[] {
-  if (footer === '') return [];
+/** The parts on as many lines as they need; one that is wider than the screen is cut. */
+function fill(parts: readonly string[], width: number): string[] {
   const lines: string[] = [];
-  for (const item of printable(footer).split(/ {2,}/)) {
+  for (const part of parts) {
     const last = lines.at(-1);
-    if (last !== undefined && stringWidth(last) + GAP.length + stringWidth(item) <= width) {
-      lines[lines.length - 1] = last + GAP + item;
+    if (last !== undefined && stringWidth(last) + GAP.length + stringWidth(part) <= width) {
+      lines[lines.length - 1] = last + GAP + part;
     } else {
-      lines.push(fit(item, width));
+      lines.push(fit(part, width));
     }
   }
   return lines;
@@ -309,7 +403,7 @@ export function wrapWords(line: string, width: number): string[] {
 const graphemes = new Intl.Segmenter();
 
 /** Text in at most `width` columns, with `…` where something was cut off. */
-function fit(text: string, width: number): string {
+export function fit(text: string, width: number): string {
   if (stringWidth(text) <= width) return text;
   if (width < 1) return '';
   let kept = '';
@@ -323,6 +417,6 @@ function fit(text: string, width: number): string {
   return `${kept}…`;
 }
 
-function pad(text: string, width: number): string {
+export function pad(text: string, width: number): string {
   return text + ' '.repeat(Math.max(0, width - stringWidth(text)));
 }

@@ -255,6 +255,8 @@ describe('preflight', () => {
     for (const name of [
       'source-no-psync',
       'output-buffer',
+      'step-rights',
+      'source-sentinel',
       'clock',
       'modules',
       'functions',

@@ -61,6 +61,7 @@ function childPair(pair: string, keys: number): PairSnapshot {
     pair,
     source: pair,
     target: pair.replace('old', 'new'),
+    wave: null,
     phase: 'snapshot',
     feed: 'write',
     reason: null,

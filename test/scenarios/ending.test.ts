@@ -19,6 +19,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { loadDataset } from '../../src/demo/dataset.ts';
 import type { DemoServer } from '../../src/demo/server.ts';
 import { startTraffic, type Traffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
+import { safeFileName } from '../../src/migrate/run-folder.ts';
 import { type CliRun, runCli } from '../helpers/cli.ts';
 import { type FaultProxy, faultProxy } from '../helpers/fault-proxy.ts';
 import { atEnd, testServer } from '../helpers/server.ts';
@@ -192,7 +193,7 @@ describe('ended by the disk', { concurrency: 3 }, () => {
     const all = await scene(t);
     const run = all.migrate('write', ['--cutover', 'never', '--spool-memory', '1']);
     await run.phase('in-sync');
-    const folder = join(all.runDir, 'spool', `127.0.0.1_${all.proxy.port}`);
+    const folder = join(all.runDir, 'spool', safeFileName(`127.0.0.1:${all.proxy.port}`));
     mkdirSync(folder, { recursive: true });
     for (let n = 0; n < 4; n++) symlinkSync('/dev/full', join(folder, `segment-${n}`));
     const flooding = flood(all, 10);

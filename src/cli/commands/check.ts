@@ -1,8 +1,9 @@
 /** `redis-cutover check`: the preflight alone; it changes nothing on either side. */
-import type { CheckStatus } from '../../core/events.ts';
+import type { CheckResult, CheckStatus } from '../../core/events.ts';
 import type { Renderer } from '../../core/ports.ts';
 import { runCheck } from '../../fleet/session.ts';
 import { filtered } from '../../ui/filter.ts';
+import { findingsTable } from '../../ui/findings-table.ts';
 import { resolveRunOptions } from '../options.ts';
 import { resolvePairs } from '../pairs.ts';
 import { inSession, surroundings } from '../wiring.ts';
@@ -19,24 +20,45 @@ export const checkCommand: Command = {
     const around = surroundings(raw);
     const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
+    const names = pairs.map(({ name }) => name);
     return inSession(raw, 'never', (io) =>
-      runCheck(pairs, options, raw.json ? io : { ...io, renderer: withVerdict(io.renderer) }),
+      runCheck(pairs, options, raw.json ? io : { ...io, renderer: withVerdict(io.renderer, names) }),
     );
   },
 };
 
-/** For people: all findings in one line at the end. Pairs that never began have no phases and no keys to tell of. */
-function withVerdict(inner: Renderer): Renderer {
+/**
+ * For people: a row for each of several pairs, and all findings in one line at the end. Pairs that never began have no
+ * phases and no keys to tell of.
+ */
+function withVerdict(inner: Renderer, names: readonly string[]): Renderer {
+  const checks = new Map<string, CheckResult[]>(names.map((name) => [name, []]));
+  const failures = new Map<string, string>();
   const found: Record<CheckStatus, number> = { ok: 0, warn: 0, refuse: 0 };
   let errors = 0;
   return filtered(inner, (event) => {
     if (event.event === 'phase') return;
-    if (event.event === 'check') found[event.status] += 1;
-    // the error of a refusal is no finding of its own
-    if (event.event === 'error' && found.refuse === 0) errors += 1;
+    if (event.event === 'check') {
+      found[event.status] += 1;
+      checks.get(event.pair)?.push(event);
+    }
+    if (event.event === 'error') {
+      const own = event.pair === undefined ? [] : (checks.get(event.pair) ?? []);
+      // the error of a refusal is no finding of its own
+      if (!own.some(({ status }) => status === 'refuse')) errors += 1;
+      if (event.pair !== undefined) failures.set(event.pair, event.message);
+    }
     if (event.event !== 'summary') {
       inner.event(event);
       return;
+    }
+    if (names.length > 1) {
+      const rows = names.map((pair) => ({
+        pair,
+        checks: checks.get(pair) ?? [],
+        error: failures.get(pair) ?? null,
+      }));
+      inner.say(findingsTable(rows).join('\n'));
     }
     const made = found.ok + found.warn + found.refuse;
     const notOk = [

@@ -5,6 +5,7 @@ import type { Argument, Reply, ServerSession } from '../../client/session.ts';
 import type { CheckResult } from '../../core/events.ts';
 import type { RunOptions } from '../../core/options.ts';
 import type { FenceMeans } from '../../target/write/fence.ts';
+import { isAllowed } from './acl-rights.ts';
 
 /** How the target gets its data: as our replica, or by an ordinary client that writes to it. */
 export type Feed = 'attach' | 'write';
@@ -22,6 +23,9 @@ export interface CheckContext {
   /** What checks/feed.ts has chosen. */
   readonly feed: Feed;
 }
+
+/** A command and arguments that make it complete. */
+export type CommandWords = readonly [string, ...string[]];
 
 /** One guard: reads, changes nothing. What it cannot find out is a `warn`, never an `ok`. */
 export type Check = (context: CheckContext) => Promise<CheckResult> | CheckResult;
@@ -67,26 +71,49 @@ export function megabytes(bytes: number): string {
 }
 
 /**
- * Which of some commands our own user may not run. null: the server does not say (ACL DRYRUN: Redis >= 7.0).
- * Each command with arguments that make it complete: DRYRUN looks at its keys too.
+ * Which of some commands our own user may not run. null: the server does not say (ACL DRYRUN: Redis >= 7.0; before that
+ * by the rules of ACL GETUSER, which do not look at keys). Each command with arguments that make it complete: DRYRUN
+ * looks at its keys too.
  */
 export async function forbiddenCommands(
   session: ServerSession,
-  commands: readonly (readonly [string, ...string[]])[],
+  commands: readonly CommandWords[],
 ): Promise<readonly string[] | null> {
   const me = await ask(session, 'ACL', 'WHOAMI');
   if (typeof me !== 'string') return null;
+  const verdicts = await session.pipeline(commands.map((words) => ['ACL', 'DRYRUN', me, ...words]));
   const forbidden: string[] = [];
-  for (const words of commands) {
-    const verdict = await ask(session, 'ACL', 'DRYRUN', me, ...words);
-    if (typeof verdict !== 'string') {
+  for (const [index, [command]] of commands.entries()) {
+    const verdict = verdicts[index];
+    if (!Buffer.isBuffer(verdict)) {
       // A command that the server does not know is for COMMAND INFO to find.
       if (verdict instanceof ReplyError && /command '.*' not found/i.test(verdict.reply)) continue;
-      return null;
+      return forbiddenByRules(session, me, commands);
     }
-    if (verdict !== 'OK') forbidden.push(words[0]);
+    if (verdict.toString() !== 'OK') forbidden.push(command);
   }
   return forbidden;
+}
+
+/** The same before 7.0; null where the server does not tell the rules. */
+async function forbiddenByRules(
+  session: ServerSession,
+  me: string,
+  commands: readonly CommandWords[],
+): Promise<readonly string[] | null> {
+  const user = await ask(session, 'ACL', 'GETUSER', me);
+  const infos = await ask(session, 'COMMAND', 'INFO', ...commands.map(([command]) => command));
+  // from 7.0 on selectors can allow more than these rules
+  if (!Array.isArray(user) || !Array.isArray(infos) || user.includes('selectors')) return null;
+  const at = user.indexOf('commands');
+  const rules: unknown = at === -1 ? null : user[at + 1];
+  if (typeof rules !== 'string') return null;
+  return commands
+    .filter((words, index) => {
+      const categories: unknown = Array.isArray(infos[index]) ? infos[index][6] : undefined;
+      return Array.isArray(categories) && !isAllowed(rules, words, categories.map(String));
+    })
+    .map(([command]) => command);
 }
 
 /** Which of some commands the server does not have (renamed, blocked). null: it does not say (COMMAND INFO: >= 2.8.13). */

@@ -1,23 +1,7 @@
 /** Checks of the source: may we follow it, and will it let us. */
-import { ReplyError } from '../../client/reply-error.ts';
 import { printable } from '../../core/text.ts';
 import { expiryKindOf } from '../expiry.ts';
-import { parseOutputBuffer } from '../resync-loop.ts';
-import {
-  askConfig,
-  type Check,
-  forbiddenCommands,
-  megabytes,
-  missingCommands,
-  ok,
-  refuse,
-  unknown,
-  warn,
-} from './context.ts';
-
-/** The defaults of all releases (protocol.md 1.11). */
-const DEFAULT_HARD_BYTES = 256 * 1024 * 1024;
-const DEFAULT_SOFT_BYTES = 64 * 1024 * 1024;
+import { type Check, forbiddenCommands, missingCommands, ok, refuse, warn } from './context.ts';
 
 export const sourceRole: Check = ({ sourceInfo }) => {
   const name = 'source-role';
@@ -115,26 +99,6 @@ export const sourceFenceCheck: Check = ({ sourceFence, sourceInfo, options }) =>
         'stop the writers before the cutover, or let our user run it: ACL SETUSER <user> +acl +multi +exec',
       );
   }
-};
-
-/** Below its defaults the source drops us while it still sends the snapshot. protocol.md 1.11. */
-export const outputBuffer: Check = async ({ source }) => {
-  const name = 'output-buffer';
-  const setting = await askConfig(source, 'client-output-buffer-limit');
-  if (setting instanceof ReplyError)
-    return unknown(name, 'client-output-buffer-limit of the source', setting);
-  const limits = parseOutputBuffer(setting);
-  if (limits === null) return warn(name, 'not checked: the source does not tell client-output-buffer-limit');
-  const { hard, soft, seconds } = limits;
-  const detail = `replica ${megabytes(hard)}, ${megabytes(soft)} for ${seconds} s (0: no limit)`;
-  const tooSmall = (hard > 0 && hard < DEFAULT_HARD_BYTES) || (soft > 0 && soft < DEFAULT_SOFT_BYTES);
-  return tooSmall
-    ? warn(
-        name,
-        `${detail}: less than the default; a busy source drops the link while it sends the snapshot`,
-        'CONFIG SET client-output-buffer-limit "replica 256mb 64mb 60" ("slave …" before 5.0)',
-      )
-    : ok(name, detail);
 };
 
 /** Keys with less than this to live on average may run out while the copy is taken. */

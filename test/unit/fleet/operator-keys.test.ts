@@ -1,6 +1,7 @@
 /** The operator's keys over pairs that only remember: which keys act when, what is asked, what is done to whom. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
+import type { PairSpec } from '../../../src/core/endpoint.ts';
 import { TargetError } from '../../../src/core/errors.ts';
 import type { ClientInfo } from '../../../src/core/events.ts';
 import type { RunOptions } from '../../../src/core/options.ts';
@@ -84,7 +85,12 @@ const OPTIONS: Options = {
 };
 
 /** The keys of somebody who types `answers`, one for each question; a question too many is answered with nothing. */
-function steer(pairs: readonly FakePair[], answers: string[] = [], options: Partial<Options> = {}) {
+function steer(
+  pairs: readonly FakePair[],
+  answers: string[] = [],
+  options: Partial<Options> = {},
+  compare: (pair: PairSpec, signal: AbortSignal) => Promise<void> = async () => {},
+) {
   const questions: string[] = [];
   const said: string[] = [];
   const shown: string[] = [];
@@ -114,6 +120,7 @@ function steer(pairs: readonly FakePair[], answers: string[] = [], options: Part
       },
       signal: abort.signal,
       report: (error, pair) => errors.push(`${pair} ${error.code}`),
+      compare,
     },
   );
   return { keys, questions, said, shown, errors, abort };
@@ -130,19 +137,19 @@ test('the keys that act now, by the phases of the pairs', () => {
   const at = (phase: Phase) => ({ phase, wayBackOpen: false });
   const cases: [{ phase: Phase; wayBackOpen: boolean }[], string][] = [
     [[at('snapshot')], ''],
-    [[at('in-sync')], 'enable-writes promote cut-over'],
-    [[at('in-sync'), at('in-sync')], 'enable-writes promote cut-over'],
-    [[at('in-sync'), at('catching-up')], ''],
+    [[at('in-sync')], 'enable-writes promote cut-over verify'],
+    [[at('in-sync'), at('in-sync')], 'enable-writes promote cut-over verify'],
+    [[at('in-sync'), at('catching-up')], 'verify'],
     [[at('writable')], 'promote'],
-    [[at('in-sync'), at('writable')], 'promote'],
+    [[at('in-sync'), at('writable')], 'promote verify'],
     // pairs that are out of it hold nobody up
-    [[at('in-sync'), at('failed'), closed], 'enable-writes promote cut-over'],
+    [[at('in-sync'), at('failed'), closed], 'enable-writes promote cut-over verify'],
     [[open], 'roll-back finish'],
     [[open, open, closed], 'roll-back finish'],
     [[open, at('failed'), at('rolled-back')], 'roll-back finish'],
     // the cutover of the second was undone: again, or back with the first
-    [[open, at('in-sync')], 'enable-writes promote cut-over roll-back'],
-    [[open, at('catching-up')], 'roll-back'],
+    [[open, at('in-sync')], 'enable-writes promote cut-over verify roll-back'],
+    [[open, at('catching-up')], 'verify roll-back'],
     [[closed], ''],
   ];
   const always: OperatorCommand[] = ['clients', 'quit', 'help'];
@@ -319,4 +326,123 @@ test('after a signal nothing new is begun, not even with the right name', async 
   abort.abort();
   await keys.obey('cut-over');
   assert.deepEqual([cart.done, said], [[], []]);
+});
+
+describe('waves', () => {
+  const inWave = (name: string, wave: string): FakePair => {
+    const pair = new FakePair(name);
+    return Object.assign(pair, { pair: { ...pair.pair, wave } });
+  };
+  const fleet = (canaryMs: number | null = null) => ({
+    fleet: { parallelCopies: 4, workers: null, maxFailures: 0, canaryMs },
+  });
+
+  test('w takes the first wave that is not through, as soon as all of it is in sync', async () => {
+    const [a, b, c] = [inWave('a', '1'), inWave('b', '1'), inWave('c', '2')];
+    b.phase = 'catching-up';
+    const { keys, said } = steer([a, b, c], ['wave 1', 'wave 2']);
+    assert.ok(!keys.allowed().includes('cut-over-wave'));
+    b.phase = 'in-sync';
+    assert.ok(keys.allowed().includes('cut-over-wave'));
+    await keys.obey('cut-over-wave');
+    assert.deepEqual([a.phase, b.phase, c.phase], ['promoted', 'promoted', 'in-sync']);
+    assert.ok(said.includes('Wave 1: 2 promoted, 0 returned.'));
+    await keys.obey('cut-over-wave');
+    assert.equal(c.phase, 'promoted');
+  });
+
+  test('the wrong words change nothing', async () => {
+    const a = inWave('a', '1');
+    const { keys } = steer([a], ['wave 2']);
+    await keys.obey('cut-over-wave');
+    assert.equal(a.phase, 'in-sync');
+  });
+
+  test('with a canary its first pair goes alone, and the key is pressed again', async () => {
+    const [a, b, c] = [inWave('a', '1'), inWave('b', '1'), inWave('c', '1')];
+    const { keys, said } = steer([a, b, c], ['wave 1', 'wave 1'], fleet(0));
+    await keys.obey('cut-over-wave');
+    assert.deepEqual([a.phase, b.phase, c.phase], ['promoted', 'in-sync', 'in-sync']);
+    assert.ok(said.some((line) => line.includes('2 wait: w when the first one is well')));
+    await keys.obey('cut-over-wave');
+    assert.deepEqual([b.phase, c.phase], ['promoted', 'promoted']);
+  });
+
+  test('more failures than may be: the rest stays in sync', async () => {
+    const [a, b] = [inWave('a', '1'), inWave('b', '1')];
+    a.fails = 'promote';
+    const { keys, errors } = steer([a, b], ['wave 1'], fleet());
+    await keys.obey('cut-over-wave');
+    assert.deepEqual(errors, ['a no-luck']);
+    assert.deepEqual([a.phase, b.phase], ['in-sync', 'in-sync']);
+  });
+
+  test('u rolls back the last wave that was cut over, and no other', async () => {
+    const [a, b] = [inWave('a', '1'), inWave('b', '2')];
+    const { keys } = steer([a, b], ['wave 1', 'wave 2', 'roll back wave 2']);
+    await keys.obey('cut-over-wave');
+    await keys.obey('cut-over-wave');
+    await keys.obey('roll-back-wave');
+    assert.deepEqual([a.phase, b.phase], ['promoted', 'rolled-back']);
+  });
+
+  test('a list without waves has no such keys', () => {
+    assert.ok(
+      !steer([new FakePair('a')])
+        .keys.allowed()
+        .includes('cut-over-wave'),
+    );
+  });
+});
+
+describe('comparing', () => {
+  test('goes on beside the keys, pair after pair, and v stops it', async () => {
+    const pairs = [new FakePair('a'), new FakePair('b'), new FakePair('c')];
+    const [, , promoted] = pairs;
+    assert.ok(promoted);
+    promoted.phase = 'promoted';
+    const compared: string[] = [];
+    const compare = async (pair: PairSpec, signal: AbortSignal): Promise<void> => {
+      compared.push(pair.name);
+      if (pair.name !== 'b') return;
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      signal.throwIfAborted();
+    };
+    const { keys, errors, said } = steer(pairs, [], {}, compare);
+    await keys.obey('verify');
+    await keys.obey('verify');
+    assert.deepEqual(compared, ['a', 'b']);
+    assert.deepEqual(errors, []);
+    assert.ok(said.includes('The comparison was stopped.'));
+  });
+
+  test('a cutover ends it first', async () => {
+    const pair = new FakePair('a');
+    let stopped = false;
+    const compare = (_: PairSpec, signal: AbortSignal): Promise<void> =>
+      new Promise((resolve) =>
+        signal.addEventListener('abort', () => {
+          stopped = pair.phase === 'in-sync';
+          resolve();
+        }),
+      );
+    const { keys } = steer([pair], ['a'], {}, compare);
+    await keys.obey('verify');
+    await keys.obey('cut-over');
+    assert.ok(stopped, 'it was not stopped before the cutover');
+    assert.equal(pair.phase, 'promoted');
+  });
+
+  test('what goes wrong is reported, and the next pair is compared', async () => {
+    const compared: string[] = [];
+    const compare = async ({ name }: PairSpec): Promise<void> => {
+      compared.push(name);
+      throw new TargetError('no luck', { code: 'no-luck', hint: 'try again' });
+    };
+    const { keys, errors } = steer([new FakePair('a'), new FakePair('b')], [], {}, compare);
+    await keys.obey('verify');
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(compared, ['a', 'b']);
+    assert.deepEqual(errors, ['a no-luck', 'b no-luck']);
+  });
 });

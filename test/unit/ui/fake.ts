@@ -7,6 +7,7 @@ export function pairSnapshot(change: Partial<PairSnapshot> = {}): PairSnapshot {
     pair: '10.0.0.1:6379',
     source: '10.0.0.1:6379',
     target: '10.0.0.2:6379',
+    wave: null,
     phase: 'snapshot',
     feed: 'write',
     reason: null,

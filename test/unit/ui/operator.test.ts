@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OperatorCommand } from '../../../src/core/ports.ts';
 import { headlessOperator, keysFooter, terminalOperator } from '../../../src/ui/operator.ts';
+import type { ViewKey } from '../../../src/ui/view.ts';
 import { Recorder } from './fake.ts';
 
 class FakeKeyboard extends PassThrough {
@@ -18,11 +19,12 @@ class FakeKeyboard extends PassThrough {
   }
 }
 
-function start() {
+function start(hasTable = true) {
   const keyboard = new FakeKeyboard();
   const screen = new Recorder();
   const hints: string[] = [];
   const calls: string[] = [];
+  const viewKeys: ViewKey[] = [];
   const operator = terminalOperator(keyboard, screen, {
     onInterrupt: () => calls.push('interrupt'),
     endHard: () => calls.push('hard'),
@@ -30,9 +32,15 @@ function start() {
       hint: (text) => hints.push(text),
       suspend: () => calls.push('suspend'),
       resume: () => calls.push('resume'),
+      viewKey: (key) => {
+        viewKeys.push(key);
+        return hasTable;
+      },
+      // the first arrow chooses
+      chosen: () => (viewKeys.includes('up') ? 'cart' : null),
     },
   });
-  return { keyboard, screen, hints, calls, operator };
+  return { keyboard, screen, hints, calls, viewKeys, operator };
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -44,7 +52,7 @@ async function until(condition: () => boolean): Promise<void> {
 
 test('allowed keys act once each, others get a hint', async () => {
   const { keyboard, hints, operator } = start();
-  const got: OperatorCommand[] = [];
+  const got: (OperatorCommand | 'chosen')[] = [];
   void operator.next(['start', 'quit']).then((command) => got.push(command));
   await keyboard.type('m');
   await keyboard.type('x');
@@ -65,13 +73,85 @@ test('allowed keys act once each, others get a hint', async () => {
 
 test('pasted text, arrows and terminal answers never act; a key that repeats does', async () => {
   const { keyboard, operator } = start();
-  const got: OperatorCommand[] = [];
+  const got: (OperatorCommand | 'chosen')[] = [];
   void operator.next(['start', 'enable-writes', 'promote']).then((command) => got.push(command));
-  for (const text of ['me', 'ms\r', '\x1b[A', '\x1b[<0;1;1m', '\x1bm', '\r', '\x00'])
+  for (const text of ['me', 'ms\r', '\x1b[C', '\x1b[<0;1;1m', '\x1bm', '\r', '\x00'])
     await keyboard.type(text);
   assert.equal(got.length, 0);
   await keyboard.type('eee');
   assert.deepEqual(got, ['enable-writes']);
+  operator.close();
+});
+
+test('keys of the table go to the screen, whole or in parts, and no letter of theirs acts', async () => {
+  const { keyboard, viewKeys, hints, operator } = start();
+  const got: (OperatorCommand | 'chosen')[] = [];
+  void operator.next(['cut-over', 'roll-back']).then((command) => got.push(command));
+  // the last two: a sequence that ends in b or c must not roll back or cut over
+  for (const text of [
+    '\x1b[A',
+    '\x1b[B\x1b[B',
+    '\x1b',
+    '[6~',
+    '\x1b[',
+    '5~',
+    '\r',
+    'o',
+    '\x1bO',
+    'B',
+    '\x1b[',
+    'C',
+  ]) {
+    await keyboard.type(text);
+  }
+  // other keys may act now
+  assert.deepEqual(got.splice(0), ['chosen']);
+  void operator.next(['cut-over', 'roll-back']).then((command) => got.push(command));
+  const expected: ViewKey[] = ['up', 'down', 'down', 'page-down', 'page-up', 'details', 'sort', 'down'];
+  assert.deepEqual(viewKeys, expected);
+  assert.deepEqual([got, hints], [[], []]);
+  assert.equal(operator.selected(), 'cart');
+  await keyboard.type('c');
+  assert.deepEqual(got, ['cut-over']);
+  operator.close();
+});
+
+test('Esc alone lets go; Ctrl-C behind the beginning of a sequence is still Ctrl-C', async () => {
+  const { keyboard, viewKeys, calls, operator } = start();
+  await keyboard.type('\x1b');
+  assert.deepEqual(viewKeys, []);
+  await until(() => viewKeys.length > 0);
+  assert.deepEqual(viewKeys, ['leave']);
+  await keyboard.type('\x1b[');
+  await keyboard.type('\x03');
+  assert.deepEqual(calls, ['interrupt']);
+  await keyboard.type('A');
+  assert.deepEqual(viewKeys, ['leave']);
+  operator.close();
+});
+
+test('without a table these keys do nothing, and say so', async () => {
+  const { keyboard, hints, operator } = start(false);
+  void operator.next(['quit']);
+  await keyboard.type('\r');
+  await keyboard.type('o');
+  assert.deepEqual(hints, ['[Enter] does nothing now  [q] quit', '[o] does nothing now  [q] quit']);
+  operator.close();
+});
+
+test('keys typed into a question, or before it, move nothing in the table', async () => {
+  const { keyboard, screen, viewKeys, operator } = start();
+  await keyboard.type('\x1b[');
+  const answer = operator.confirmByTyping('Cut over?', 'old-1');
+  await keyboard.type('\x1b[Bo\r');
+  await until(() => screen.text.includes('> '));
+  await keyboard.type('\x1b[A\x1b[Bo\r');
+  assert.equal(await answer, false);
+  assert.deepEqual(viewKeys, []);
+  // what was begun before the question is forgotten
+  const next = operator.next(['quit']);
+  await keyboard.type('q');
+  assert.equal(await next, 'quit');
   operator.close();
 });
 

@@ -1,0 +1,104 @@
+/**
+ * What a second terminal and a running session say to each other over the socket of the run folder: one JSON object on
+ * a line each way (control-server.ts, control-client.ts). Nothing of it is secret.
+ */
+import { UsageError } from '../core/errors.ts';
+import type { PairSnapshot } from '../core/events.ts';
+import type { Phase } from '../core/phase.ts';
+import type { SentError } from './worker-messages.ts';
+
+/** Some pairs by name, or those of a wave, or neither: all. */
+export interface PairChoice {
+  readonly pairs: readonly string[] | null;
+  readonly wave: string | null;
+}
+
+export type ControlRequest =
+  | { readonly kind: 'status' }
+  /** `confirm` are the words that let it happen, as chosenForCutover() has them. */
+  | { readonly kind: 'cutover'; readonly choice: PairChoice; readonly confirm: string };
+
+export interface SessionStatus {
+  /** `checking`: nothing has begun; `ending`: what runs is being put away. */
+  readonly session: 'checking' | 'running' | 'ending';
+  readonly pairs: readonly PairSnapshot[];
+}
+
+/** What came of a request for one pair. */
+export interface PairResult {
+  readonly pair: string;
+  readonly phase: Phase;
+  /** null: done. */
+  readonly error: SentError | null;
+}
+
+export type ControlAnswer =
+  | ({ readonly kind: 'status' } & SessionStatus)
+  | { readonly kind: 'cutover'; readonly results: readonly PairResult[] }
+  /** Nothing was done. */
+  | { readonly kind: 'refused'; readonly error: SentError };
+
+/** What the socket can ask of a session. */
+export interface ControlTarget {
+  status(): SessionStatus;
+  /**
+   * Cuts over pair after pair; what fails in one is in its result.
+   *
+   * @throws PreflightError `not-now`, UsageError `unknown-pair`, `confirm`: nothing was touched
+   */
+  cutOver(choice: PairChoice, confirm: string): Promise<readonly PairResult[]>;
+}
+
+/** Names in one request; a fleet has 500 pairs at most. */
+const MOST_NAMES = 1_000;
+
+/**
+ * A line of the socket as a request. Whoever can write there may ask anything: it is looked at field by field.
+ *
+ * @throws UsageError `bad-request`
+ */
+export function parseRequest(line: string): ControlRequest {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw badRequest('it is no JSON');
+  }
+  if (!isObject(value)) throw badRequest('it is no object');
+  switch (value['kind']) {
+    case 'status':
+      return { kind: 'status' };
+    case 'cutover': {
+      const { choice, confirm } = value;
+      if (!isObject(choice) || typeof confirm !== 'string') throw badRequest('a field is missing');
+      const { pairs, wave } = choice;
+      if (!isNames(pairs) || (wave !== null && typeof wave !== 'string'))
+        throw badRequest('no choice of pairs');
+      return { kind: 'cutover', choice: { pairs, wave }, confirm };
+    }
+    default:
+      throw badRequest('it asks for nothing that is known');
+  }
+}
+
+function isNames(value: unknown): value is readonly string[] | null {
+  if (value === null) return true;
+  return (
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.length <= MOST_NAMES &&
+    value.every((name) => typeof name === 'string')
+  );
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** @param why without anything of the line itself */
+export function badRequest(why: string): UsageError {
+  return new UsageError(`the request cannot be read: ${why}`, {
+    code: 'bad-request',
+    hint: 'use the redis-cutover of the release that runs the session',
+  });
+}
