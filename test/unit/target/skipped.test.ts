@@ -122,7 +122,15 @@ describe('a value too big to be written in an older form', () => {
     // so that streams of the first form are taken
     writer.takeForms(new Set([...TARGET.forms, TYPE.stream]));
     const none = { module: '', valueStart: 80, expireAtMs: -1, idleSeconds: -1, freq: -1 };
-    const entry = { start: 77, db: 0, type: TYPE.stream3, key: Buffer.from('k'), keyStart: 0, keyEnd: 1, ...none };
+    const entry = {
+      start: 77,
+      db: 0,
+      type: TYPE.stream3,
+      key: Buffer.from('k'),
+      keyStart: 0,
+      keyEnd: 1,
+      ...none,
+    };
     assert.throws(() => writer.blobStart(entry, 'payload', (64 << 20) + 1), {
       code: 'value-too-big',
       message: /key 13fbd79c3d39, and at 67108865 bytes .* \(67108864 at most\)/,
