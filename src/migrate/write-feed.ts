@@ -455,10 +455,12 @@ export class WriteFeed implements Feed, ReplyListener {
   async resumePosition(): Promise<ReplicationPosition | null> {
     if (!this.#settings.partialResync) return null;
     const stage = this.#stage;
-    // where a snapshot without a length ends is known only after all that was received has been read
+    // where a snapshot without a length ends is known only after all that was received has been read; it is not read
+    // before its version is known
     while (
       stage.kind === 'snapshot' &&
       stage.payloadEnd === null &&
+      this.#spool.end >= MAGIC_BYTES &&
       this.#stage === stage &&
       !this.#signal.aborted &&
       this.#starvedAt !== this.#spool.end
