@@ -44,12 +44,15 @@ export class CopyQueue<Pair extends QueuedPair> {
   }
 
   add(pairs: readonly Pair[]): void {
-    for (const pair of pairs) {
-      // a pair that begins anew
-      this.#copying.delete(pair);
-      if (!this.#waiting.includes(pair)) this.#waiting.push(pair);
-    }
+    this.#waiting.push(...pairs);
     this.look();
+  }
+
+  /** It is to be looked at again before it may begin, and is added then. */
+  remove(pair: Pair): void {
+    this.#copying.delete(pair);
+    const at = this.#waiting.indexOf(pair);
+    if (at !== -1) this.#waiting.splice(at, 1);
   }
 
   isWaiting(pair: Pair): boolean {

@@ -254,6 +254,7 @@ class Session {
     // during the first checks the check itself goes on
     if (this.#queue === null || this.#ending || this.#beginningAgain.has(pair)) return;
     this.#beginningAgain.add(pair);
+    this.#queue.remove(pair);
     try {
       await pair.check();
       if (pair.error === null && !this.#ending) this.#queue.add([pair]);

@@ -134,13 +134,11 @@ export class WorkerPool {
       pairs.filter(({ number }) => numbers.includes(number));
     for (const pair of pairs) pair.strikes = faded ? 1 : pair.strikes + 1;
     for (const pair of byNumber(quarantined)) pair.giveUp(why);
-    for (const group of groups) {
-      this.#begin(byNumber(group));
-      for (const pair of byNumber(group)) {
-        pair.interrupted(why);
-        this.#io.lost(pair);
-      }
-    }
+    for (const group of groups) this.#begin(byNumber(group));
+    // first of all it must be known of all of them: what is told below makes the session look at all pairs
+    const again = byNumber(groups.flat());
+    for (const pair of again) this.#io.lost(pair);
+    for (const pair of again) pair.interrupted(why);
   }
 }
 

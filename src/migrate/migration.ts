@@ -917,8 +917,11 @@ export class Migration {
     this.#feed?.close();
     try {
       if (this.#wayBack === null) await this.#reverse?.close();
-      if (how === 'promoted') await this.#written?.removeOwnKeys();
-      else this.#written?.closeKeys();
+      if (how === 'promoted') {
+        // without its checkpoint the target is only known by what the journal says
+        await this.#journal('phase', this.#phase);
+        await this.#written?.removeOwnKeys();
+      } else this.#written?.closeKeys();
       // our user goes on following the target on a way back of ours
       if (this.#wayBack === null || this.#wayBack.outlivesUs) await this.#giveTargetBack(place);
     } catch (error) {

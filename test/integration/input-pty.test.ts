@@ -8,8 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { ControlServer } from '../../src/fleet/control-server.ts';
 import { testServer } from '../helpers/server.ts';
 import { Terminal, terminalOptions } from '../helpers/terminal.ts';
+import { pairSnapshot } from '../unit/ui/fake.ts';
 
 const BIN = fileURLToPath(new URL('../../bin/redis-cutover.js', import.meta.url));
 
@@ -110,3 +112,40 @@ test('NO_COLOR: no colours; without it there are some', terminalOptions, async (
     assert.equal(/\x1b\[[0-9;]*[1-9]m/.test(painted), expected, JSON.stringify(painted));
   }
 });
+
+test(
+  'cutover from another terminal: the words are asked for, anything else changes nothing',
+  terminalOptions,
+  async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'redis-cutover-asked-'));
+    t.after(() => rmSync(dir, { recursive: true, force: true }));
+    const confirmed: string[] = [];
+    const server = await ControlServer.open(dir, {
+      status: () => ({ session: 'running', pairs: [pairSnapshot({ pair: 'cart', phase: 'in-sync' })] }),
+      cutOver: async (_, words) => {
+        confirmed.push(words);
+        return [{ pair: 'cart', phase: 'promoted', error: null }];
+      },
+    });
+    t.after(() => server.close());
+    for (const [typed, code] of [
+      ['Cart', 6],
+      [null, 6],
+      ['cart', 0],
+    ] as const) {
+      assert.deepEqual(confirmed, []);
+      const terminal = await start(t, ['cutover', dir]);
+      await terminal.shown(/^Type "cart" to go on: ?$/m);
+      if (typed === null) terminal.keys('C-c');
+      else terminal.type(typed);
+      if (typed !== null) terminal.keys('Enter');
+      const text = await terminal.shown(/^code \d+$/m);
+      assert.match(text, new RegExp(`^code ${code}$`, 'm'));
+      assert.match(text, code === 0 ? /^cart: promoted$/m : /^Nothing was changed\.$/m);
+      await terminal.assertRestored();
+    }
+    assert.deepEqual(confirmed, ['cart']);
+    const mute = await start(t, ['cutover', dir, '--no-input']);
+    assert.match(await mute.shown(/^code \d+$/m), /hint: --confirm "cart"\ncode 2/);
+  },
+);

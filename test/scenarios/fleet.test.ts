@@ -132,7 +132,8 @@ describe('a fleet', { concurrency: 2 }, () => {
     const summary = await ends(run, 7);
     assert.equal(summary['outcome'], 'partly-failed');
     for (const pair of others) {
-      assert.equal(summaryOf(summary, pair.name)?.['phase'], 'promoted');
+      const errors = run.events.filter(({ event }) => event === 'error' || event === 'note');
+      assert.equal(summaryOf(summary, pair.name)?.['phase'], 'promoted', JSON.stringify(errors));
       await assertMoved(pair);
     }
     assert.equal(summaryOf(summary, blocked.name)?.['phase'], 'failed');

@@ -68,11 +68,15 @@ export const cutoverCommand: Command = {
 /** The line that is typed; '' where the input ends or Ctrl-C is pressed. */
 function typed(question: string, json: boolean): Promise<string> {
   return new Promise((done) => {
-    const lines = createInterface({ input: process.stdin, output: json ? process.stderr : process.stdout });
-    lines.once('close', () => done(''));
-    lines.question(question, (answer) => {
+    const output = json ? process.stderr : process.stdout;
+    const lines = createInterface({ input: process.stdin, output });
+    const unanswered = (): void => {
+      output.write('\n');
+      done('');
+    };
+    lines.once('close', unanswered).question(question, (answer) => {
+      lines.off('close', unanswered).close();
       done(answer);
-      lines.close();
     });
   });
 }

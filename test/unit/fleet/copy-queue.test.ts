@@ -76,12 +76,25 @@ describe('the queue', () => {
     const { copies, begun, returned } = queue(1);
     copies.add([a, b]);
     await returned('a');
-    copies.add([a]);
     // its worker has died: the other one has waited longer
+    copies.remove(a);
+    copies.add([a]);
     assert.deepEqual(begun, ['a', 'b']);
     b.phase = 'in-sync';
     await returned('b');
     assert.deepEqual(begun, ['a', 'b', 'a']);
+  });
+
+  test('a pair that was taken out does not begin, though there is room', () => {
+    const [a, b] = [pair('a'), pair('b')];
+    const { copies, begun } = queue(1);
+    copies.add([a, b]);
+    copies.remove(b);
+    a.phase = 'failed';
+    copies.look();
+    copies.look();
+    assert.deepEqual(begun, ['a']);
+    assert.equal(copies.isWaiting(b), false);
   });
 
   test('closed, it begins nothing', () => {
