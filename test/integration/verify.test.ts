@@ -119,11 +119,11 @@ async function bigKeys(source: RespConnection): Promise<void> {
       ['HMSET', 'big:hash', ...numbers.flatMap((n) => [`f${n}`, `${n} ${text}`])],
       ['SADD', 'big:set', ...numbers.map((n) => `${n} ${text}`)],
       ['ZADD', 'big:zset', ...numbers.flatMap((n) => [n / 7, `${n} ${text}`])],
-      ...numbers.map((n) => ['XADD', 'big:stream', `${n + 1}-1`, 'n', text]),
+      ...numbers.map((n) => ['XADD', 'many:stream', `${n + 1}-1`, 'n', text]),
     ]);
   }
-  await source.call('XGROUP', 'CREATE', 'big:stream', 'workers', '0');
-  await source.call('XREADGROUP', 'GROUP', 'workers', 'alice', 'COUNT', 2500, 'STREAMS', 'big:stream', '>');
+  await source.call('XGROUP', 'CREATE', 'many:stream', 'workers', '0');
+  await source.call('XREADGROUP', 'GROUP', 'workers', 'alice', 'COUNT', 2500, 'STREAMS', 'many:stream', '>');
   await source.call('SET', 'big:string', 'y'.repeat(700_000));
 }
 
@@ -222,9 +222,9 @@ describe('verify', { concurrency: 2 }, () => {
       ['target', 'SADD', 'big:set', 'another'],
       ['target', 'ZADD', 'big:zset', '0.01', `0 ${'x'.repeat(60)}`],
       ['target', 'SETRANGE', 'big:string', 690_000, 'z'],
-      ['target', 'XACK', 'big:stream', 'workers', '2400-1'],
+      ['target', 'XACK', 'many:stream', 'workers', '2400-1'],
       // the same number of entries and pending ones again
-      ['target', 'XCLAIM', 'big:stream', 'workers', 'alice', 0, '2800-1', 'FORCE', 'JUSTID'],
+      ['target', 'XCLAIM', 'many:stream', 'workers', 'alice', 0, '2800-1', 'FORCE', 'JUSTID'],
       ['target', 'XDEL', 's:entry', '1-1'],
       ['target', 'XSETID', 's:last', '7-7'],
       ['target', 'XGROUP', 'SETID', 's:group', 'g', '2-1'],
@@ -240,7 +240,7 @@ describe('verify', { concurrency: 2 }, () => {
       ['target', 'FUNCTION', 'FLUSH'],
     ]);
     const streams = ['entry', 'last', 'group', 'pending', 'owner', 'deliveries', 'time', 'consumer'];
-    const values = ['text', 'list', 'hash', 'set', 'zset', 'big:string', 'big:stream', 'big:entries'];
+    const values = ['text', 'list', 'hash', 'set', 'zset', 'big:string', 'many:stream', 'big:entries'];
     const expected = [
       ...[...values, ...BIG.map(([key]) => key), ...streams.map((name) => `s:${name}`)].map(
         (key) => `db0 ${key}: value`,
