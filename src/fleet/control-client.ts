@@ -59,7 +59,7 @@ function noSession(dir: string, cause: unknown): UsageError | SourceError {
       code: 'no-session',
       hint: forbidden
         ? 'ask it as the user that runs it'
-        : `what became of the run is in its report.html; to go on with it: redis-cutover resume ${where}`,
+        : `it has not begun, or is over; to go on with a run that was cut off: redis-cutover resume ${where}`,
       recovery: 'none',
       cause,
     },

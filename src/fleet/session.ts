@@ -17,10 +17,12 @@ import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { type JournalEntry, RunFolder, safeFileName } from '../migrate/run-folder.ts';
 import { MismatchFile } from '../migrate/verify/mismatches.ts';
+import { ControlServer } from './control-server.ts';
 import { CopyQueue } from './copy-queue.ts';
 import type { FleetPair } from './fleet-pair.ts';
 import { hasWayBack, OperatorKeys } from './operator-keys.ts';
 import { failureCodeOf, outcomeOf } from './outcome.ts';
+import { controlOf } from './run-control.ts';
 import { comparePair } from './verify.ts';
 import { nextStep } from './waves.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -92,6 +94,8 @@ class Session {
   /** Resolves with the first Ctrl-C or SIGTERM. */
   readonly #aborted: Promise<'quit'>;
   #folder: RunFolder | null = null;
+  /** The socket for other terminals; null where there is none. */
+  #control: ControlServer | null = null;
   /** Wakes the loop: a phase or a way back changed, or a signal came. */
   #wake: () => void = () => undefined;
   #frames: NodeJS.Timeout | null = null;
@@ -172,6 +176,7 @@ class Session {
       const folder = this.#folder;
       this.#queue = new CopyQueue(this.#options.fleet.parallelCopies, (pair) => this.#begin(pair, folder));
       this.#queue.add(this.#ready());
+      await this.#openControl(folder);
       const { outcome, exitCode } = await this.#steer();
       return await this.end(outcome, exitCode);
     } catch (error) {
@@ -219,6 +224,7 @@ class Session {
         }
       }),
     );
+    await this.#control?.close();
     await this.#pool?.end();
     if (this.#frames !== null) clearInterval(this.#frames);
     if (this.#frames !== null) this.#io.renderer.frame(this.#snapshots(), '');
@@ -239,6 +245,24 @@ class Session {
   /** Pairs that nothing speaks against. */
   #ready(): FleetPair[] {
     return this.#pairs.filter(({ error }) => error === null);
+  }
+
+  /** A run can do without: that it has none is said. */
+  async #openControl(folder: RunFolder): Promise<void> {
+    const target = controlOf({
+      pairs: this.#pairs,
+      maxFailures: this.#options.fleet.maxFailures,
+      phase: () => (this.#ending || this.#io.signal.aborted ? 'ending' : 'running'),
+      snapshots: () => this.#snapshots(),
+      emit: (event) => this.#io.renderer.event(event),
+      report: (error, pair) => this.#report(error, pair),
+      stopComparing: () => this.#keys.stopComparing(),
+    });
+    try {
+      this.#control = await ControlServer.open(folder.dir, target);
+    } catch (error) {
+      this.#io.renderer.event({ event: 'note', message: printable(toCutoverError(error).message, 600) });
+    }
   }
 
   async #begin(pair: FleetPair, folder: RunFolder): Promise<void> {

@@ -336,7 +336,11 @@ export class RemotePair implements FleetPair {
         const before = this.#state;
         this.#state = state;
         this.#error = state.error === null ? null : new RelayedError(state.error);
-        if (before.phase !== state.phase || before.wayBackOpen !== state.wayBackOpen) this.#pool.changed();
+        // settled may come behind the phase: the session ends by it
+        const changed = (['phase', 'wayBackOpen', 'settled'] as const).some(
+          (key) => before[key] !== state[key],
+        );
+        if (changed) this.#pool.changed();
         return;
       }
       default:
