@@ -16,14 +16,12 @@ import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { type JournalEntry, RunFolder, safeFileName } from '../migrate/run-folder.ts';
-import { MismatchFile } from '../migrate/verify/mismatches.ts';
 import { ControlServer } from './control-server.ts';
 import { CopyQueue } from './copy-queue.ts';
 import type { FleetPair } from './fleet-pair.ts';
 import { hasWayBack, OperatorKeys } from './operator-keys.ts';
 import { failureCodeOf, outcomeOf } from './outcome.ts';
 import { controlOf } from './run-control.ts';
-import { comparePair } from './verify.ts';
 import { nextStep } from './waves.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -396,6 +394,9 @@ class Session {
 
   /** The keys that differ are listed in the run folder. */
   async #compare(pair: PairSpec, signal: AbortSignal): Promise<void> {
+    // loaded where it is used: most sessions never compare
+    const { comparePair } = await import('./verify.ts');
+    const { MismatchFile } = await import('../migrate/verify/mismatches.ts');
     const at = new Date().toISOString().replaceAll(':', '');
     const path = join(this.#options.runDir, `mismatches-${safeFileName(pair.name)}-${at}.ndjson`);
     const file = await MismatchFile.create(path);

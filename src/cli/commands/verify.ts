@@ -1,5 +1,4 @@
 /** `redis-cutover verify`: compares both sides of every pair; exit 5 where they differ. */
-import { runVerify } from '../../fleet/verify.ts';
 import { resolveVerifyOptions } from '../options.ts';
 import { resolvePairs } from '../pairs.ts';
 import { inSession, surroundings } from '../wiring.ts';
@@ -16,6 +15,8 @@ export const verifyCommand: Command = {
   async run(raw) {
     const pairs = await resolvePairs(raw, surroundings(raw));
     const options = resolveVerifyOptions(raw);
+    // loaded where it is used: the other commands start without it
+    const { runVerify } = await import('../../fleet/verify.ts');
     return inSession(raw, 'never', (io) => runVerify(pairs, options, raw.mismatches ?? null, io));
   },
 };
