@@ -59,6 +59,8 @@ test('waves, a veto, a rollback, quit and resume', terminalOptions, async (t) =>
   await terminal.shown(/\[s\] start {2}\[q\] quit/);
   terminal.keys('s');
   await terminal.shown(/\[w\] cut over the wave/);
+  // what is told while a question stands comes between its lines: nothing more is to come by itself
+  await terminal.shown(/geo: catching-up -> in-sync/);
 
   // the first wave: one is held back, and stays in sync
   terminal.keys('w');
