@@ -2,7 +2,12 @@
  * What a run tells the world: one union, shown as NDJSON by ui/json.ts, as lines or a table by the other
  * renderers. Keys named in design.md are fixed; `ts` is added by the renderer.
  */
+import type { CutoverError } from './errors.ts';
 import type { Phase } from './phase.ts';
+import { printable } from './text.ts';
+
+/** Of an error's message and hint, in characters. */
+const LONGEST_TEXT = 600;
 
 export type CheckStatus = 'ok' | 'warn' | 'refuse';
 
@@ -143,3 +148,18 @@ export type MigrationEvent =
       readonly exitCode: number;
       readonly pairs: readonly PairSummary[];
     };
+
+/** How an error is told, of a pair or of the run: safe to show. */
+export function errorEvent(
+  { code, message, hint, recovery }: Pick<CutoverError, 'code' | 'message' | 'hint' | 'recovery'>,
+  pair?: string,
+): MigrationEvent & { readonly event: 'error' } {
+  return {
+    event: 'error',
+    ...(pair === undefined ? {} : { pair }),
+    code,
+    message: printable(message, LONGEST_TEXT),
+    hint: printable(hint, LONGEST_TEXT),
+    recovery,
+  };
+}

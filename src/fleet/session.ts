@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, PreflightError, toCutoverError } from '../core/errors.ts';
-import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
+import { errorEvent, type MigrationEvent, type PairSnapshot } from '../core/events.ts';
 import { type RunOptions, STANDARD_VERIFY } from '../core/options.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
@@ -447,14 +447,7 @@ class Session {
   }
 
   #report(error: CutoverError, pair?: string): void {
-    this.#io.renderer.event({
-      event: 'error',
-      ...(pair === undefined ? {} : { pair }),
-      code: error.code,
-      message: printable(error.message, 600),
-      hint: printable(error.hint, 600),
-      recovery: error.recovery,
-    });
+    this.#io.renderer.event(errorEvent(error, pair));
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, toCutoverError } from '../core/errors.ts';
-import type { VerifyResult } from '../core/events.ts';
+import { errorEvent, type VerifyResult } from '../core/events.ts';
 import type { VerifyOptions } from '../core/options.ts';
 import type { Renderer } from '../core/ports.ts';
 import { MismatchFile, mismatchText } from '../migrate/verify/mismatches.ts';
@@ -42,8 +42,7 @@ export async function runVerify(
       } catch (error) {
         signal.throwIfAborted();
         const failure = toCutoverError(error);
-        const { code, message, hint, recovery } = failure;
-        renderer.event({ event: 'error', pair: pair.name, code, message, hint, recovery });
+        renderer.event(errorEvent(failure, pair.name));
         failures.push(failure);
       }
     }

@@ -9,7 +9,13 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { PairSpec } from '../core/endpoint.ts';
 import { assertNever, type CutoverError, SourceError } from '../core/errors.ts';
-import type { ClientInfo, MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
+import {
+  type ClientInfo,
+  errorEvent,
+  type MigrationEvent,
+  type PairSnapshot,
+  type PairSummary,
+} from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import type { Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
@@ -316,9 +322,8 @@ export class RemotePair implements FleetPair {
       summary: { ...this.#state.summary, phase: 'failed' },
     };
     const { name } = this.pair;
-    const { message, code, hint, recovery } = error;
-    this.#pool.emit({ event: 'error', pair: name, code, message, hint, recovery });
-    this.#pool.emit({ event: 'phase', pair: name, from, to: 'failed', reason: message });
+    this.#pool.emit(errorEvent(error, name));
+    this.#pool.emit({ event: 'phase', pair: name, from, to: 'failed', reason: error.message });
     this.#pool.changed();
   }
 

@@ -4,7 +4,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { CutoverError } from '../core/errors.ts';
-import type { MigrationEvent } from '../core/events.ts';
+import { errorEvent, type MigrationEvent } from '../core/events.ts';
 import type { Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
 import type { DivergenceSample } from './feed.ts';
@@ -47,14 +47,7 @@ export class PairVoice {
   }
 
   failed(error: CutoverError): void {
-    this.#emit({
-      event: 'error',
-      pair: this.#pair,
-      code: error.code,
-      message: printable(error.message, LONGEST),
-      hint: printable(error.hint, LONGEST),
-      recovery: error.recovery,
-    });
+    this.#emit(errorEvent(error, this.#pair));
   }
 
   moved(from: Phase, to: Phase, reason: string | undefined): void {

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { EXIT, InvariantError, UsageError } from '../../core/errors.ts';
+import { errorEvent } from '../../core/events.ts';
 import { printable } from '../../core/text.ts';
 import { askSession } from '../../fleet/control-client.ts';
 import type { PairChoice } from '../../fleet/control-messages.ts';
@@ -53,9 +54,7 @@ export const cutoverCommand: Command = {
       renderer.event({ event: 'action', pair, by: 'control', action: 'cutover', result });
       renderer.say(`${printable(pair)}: ${phase}`);
       if (error === null) continue;
-      const { code, recovery } = error;
-      const message = printable(error.message, 600);
-      renderer.event({ event: 'error', pair, code, message, hint: printable(error.hint, 600), recovery });
+      renderer.event(errorEvent(error, pair));
     }
     const failed = answer.results.filter(({ error }) => error !== null).length;
     const exitCode = failed === 0 ? EXIT.done : EXIT.attention;
