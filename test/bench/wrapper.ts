@@ -5,12 +5,17 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { performance } from 'node:perf_hooks';
-import { startServer } from '../../src/demo/server.ts';
 import { frame, scanCommand } from '../../src/resp/command-frame.ts';
 import { encodeCommand } from '../../src/resp/encode.ts';
 import { TargetConnection } from '../../src/target/write/connection.ts';
 import { StreamWriter } from '../../src/target/write/stream-writer.ts';
+import { atEnd, type Cleanup, testServer } from '../helpers/server.ts';
+import { fixed, median, type Section, spread, thousands } from './figures.ts';
+import { asRound } from './round.ts';
+import type { Effort } from './turns.ts';
 
+/** At scale 1. */
+const COMMANDS = 1_000_000;
 const PIECE_BYTES = 1 << 20;
 
 /** `count` SETs of 100 B and INCRs in turn, as a source would send them. */
@@ -25,12 +30,14 @@ function commands(count: number): Buffer {
   return Buffer.concat(parts);
 }
 
-type Way = 'plain' | 'with checkpoint';
+const WAYS = ['plain', 'with checkpoint'] as const;
+type Way = (typeof WAYS)[number];
 
 /** Seconds until everything is answered. */
-async function time(way: Way, stream: Buffer): Promise<number> {
-  const server = await startServer();
+async function time(round: Cleanup, way: Way, stream: Buffer): Promise<number> {
+  const server = await testServer(round);
   const socket = connect({ port: server.port, noDelay: true });
+  atEnd(round, () => void socket.destroy());
   await once(socket, 'connect');
   const began = performance.now();
   await new Promise<void>((resolve, reject) => {
@@ -92,25 +99,26 @@ async function time(way: Way, stream: Buffer): Promise<number> {
     progress();
   });
   const seconds = (performance.now() - began) / 1000;
-  socket.destroy();
-  await server.stop();
   return seconds;
 }
 
-/** Prints commands per second of both ways, and what part of the first the second reaches. */
-export async function wrapper(
-  count: number,
-  runs: number,
-  median: (numbers: readonly number[]) => number,
-): Promise<void> {
+/** Commands per second of both ways, and what part of the first the second reaches. */
+export async function wrapper({ scale, runs }: Effort): Promise<Section> {
+  const count = Math.max(1, Math.round(COMMANDS * scale));
   const stream = commands(count);
   const seconds: Record<Way, number[]> = { plain: [], 'with checkpoint': [] };
   for (let run = 0; run < runs; run++) {
-    for (const way of ['plain', 'with checkpoint'] as const) seconds[way].push(await time(way, stream));
+    for (const way of WAYS) seconds[way].push(await asRound((round) => time(round, way, stream)));
   }
-  const rate = (way: Way): number => count / median(seconds[way]);
-  const part = rate('with checkpoint') / rate('plain');
-  console.log(
-    `\nexactly once, medians of ${runs}: ${Math.round(rate('plain'))} commands/s plain, ${Math.round(rate('with checkpoint'))} with checkpoint: ${part.toFixed(2)}`,
-  );
+  const base = median(seconds.plain);
+  return {
+    title: 'What exactly-once costs',
+    about: `${count} SETs of 100 B and INCRs in turn to one server: as they are, and as feed \`write\` sends them.`,
+    columns: ['plain = 1', 'way', 'commands/s', 'seconds', 'from-to'],
+    rows: WAYS.map((way) => {
+      const middle = median(seconds[way]);
+      return [fixed(middle / base), way, thousands(count / middle), fixed(middle), spread(seconds[way])];
+    }),
+    failures: [],
+  };
 }
