@@ -4,8 +4,8 @@
  * from it while it follows, by one of
  *
  * - `import`: import mode of Valkey >= 8.1; the server expires nothing by itself, and what it holds is alive to us;
- * - `held`: expiries are sent more than a thousand years too late (held-ttls.ts): all of them with the snapshot, those that
- *   are due soon with the stream; all are set right before the target is opened;
+ * - `held`: expiries that are due soon are sent more than a thousand years too late (held-ttls.ts): with the snapshot what
+ *   is due within an hour, with the stream within minutes; all are set right before the target is opened;
  * - `own-clock`: nothing; targets before 5.0, whose scripts may not write what they have read.
  *
  * open() is for the moment before applications write to the target, prepareToOpen() does most of its work beforehand.
@@ -14,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ReplyError } from '../client/reply-error.ts';
 import type { ServerInfo } from '../client/server-info.ts';
 import type { BufferReply, ServerSession } from '../client/session.ts';
-import { HELD_BEFORE_MS, HeldTtls, SHIFT_MS } from '../target/write/held-ttls.ts';
+import { COPY_HORIZON_MS, HELD_BEFORE_MS, HeldTtls, SHIFT_MS } from '../target/write/held-ttls.ts';
 import { LEASE_KEY } from '../target/write/lease.ts';
 import type { WriteTally } from '../target/write/write-tally.ts';
 import { within } from './steps.ts';
@@ -150,6 +150,8 @@ export class Expiry {
   #horizonMs = LEAST_HORIZON_MS;
   /** On the clock of performance.now(): when all keys are looked at again. */
   #nextLookMs = 0;
+  /** The same for what a copy has brought that is still under way; null: none is. */
+  #copyLookMs: number | null = null;
   /** The look that is under way, or was the last. */
   #look: Promise<void> = Promise.resolve();
   /** Until then it is waited for. */
@@ -215,15 +217,42 @@ export class Expiry {
    */
   tick(feed: ExpiryFeed): void {
     const { ttls } = this;
-    if (ttls === null || this.#released || !feed.streaming) return;
+    if (ttls === null || this.#released) return;
     const now = performance.now();
-    if (ttls.lookDue) this.#readyMs = now + READY_LIMIT_MS;
-    else if (now < this.#nextLookMs) return;
+    if (!feed.streaming) {
+      this.#tickInCopy(ttls, now);
+      return;
+    }
+    this.#copyLookMs = null;
+    if (ttls.lookDue) {
+      this.#readyMs = now + READY_LIMIT_MS;
+    } else if (ttls.copying) {
+      // nothing that the copy brought is due soon
+      ttls.holdSoon(this.#horizonMs);
+      this.#readyMs = 0;
+      this.#nextLookMs = now + this.#horizonMs / 2;
+      return;
+    } else if (now < this.#nextLookMs) {
+      return;
+    }
     this.#nextLookMs = Number.POSITIVE_INFINITY;
     ttls.holdSoon(this.#horizonMs);
     this.#look = this.#alone(() => this.#lookAhead(feed)).catch(() => {
       // the feed shows what is wrong with the target
       ttls.lookDue = true;
+    });
+  }
+
+  /** A copy that takes long: what it brought first comes nearer to its end. */
+  #tickInCopy(ttls: HeldTtls, now: number): void {
+    if (!ttls.copying) return;
+    this.#copyLookMs ??= now + COPY_HORIZON_MS / 2;
+    if (now < this.#copyLookMs) return;
+    this.#copyLookMs = now + COPY_HORIZON_MS / 2;
+    this.#look = this.#alone(async () => {
+      if ((await this.#lookAtAll('both', COPY_HORIZON_MS, NEVER)) > 0) ttls.lookDue = true;
+    }).catch(() => {
+      this.#copyLookMs = now;
     });
   }
 
@@ -355,9 +384,13 @@ export class Expiry {
   /** All keys that expire, database by database. Returns how many were changed. */
   async #lookAtAll(direction: Direction, stayMs: number | null, signal: AbortSignal): Promise<number> {
     const { session } = this.#request;
+    if (direction === 'release' && this.ttls?.holdsSome === false) return 0;
     let changed = 0;
+    // the lease expires, too: of most datasets it is the only key that does
+    const leased = Number(await this.#within(session.call('PTTL', LEASE_KEY), signal)) > 0;
     const { keyspace } = await this.#within(session.info('keyspace'), signal);
-    for (const { db, expires, expiringHashes } of keyspace) {
+    for (const { db, expires: all, expiringHashes } of keyspace) {
+      const expires = db === 0 && leased ? all - 1 : all;
       if (expires === 0 && expiringHashes === 0) continue;
       for (let cursor = '0'; !signal.aborted; ) {
         const [next, keys] = await this.#within(this.#scan(db, cursor), signal);
@@ -425,6 +458,7 @@ export class Expiry {
     }
     tally.settle(Number(changed), true);
     tally.settle(most - Number(changed), false);
+    if (Number(changed) > 0 && this.ttls !== null) this.ttls.holdsSome = true;
     for (const index of Array.isArray(left) ? left : []) {
       const key = keys[Number(index) - 1];
       if (key !== undefined && direction === 'release') this.ttls?.note(kind, db, key);

@@ -11,6 +11,8 @@ import { SyncGauge } from './sync-gauge.ts';
 
 /** For the answers that a sample takes; far above what a healthy server on a busy machine needs. */
 const SAMPLE_LIMIT_MS = 5_000;
+/** A target that lets bytes lie for longer than that is not in sync, however few they are: it may be hung. */
+const LYING_LIMIT_MS = 5_000;
 
 export interface SampleListener {
   /** Behind each sample: whether the pair counts as in sync now. */
@@ -52,6 +54,11 @@ export class Sampler {
     this.#gauge.reset();
   }
 
+  /** The copy is on the target. */
+  loaded(): void {
+    this.#gauge.loaded();
+  }
+
   /** Twice a second: for the rates. */
   measure(): void {
     const now = performance.now();
@@ -76,7 +83,9 @@ export class Sampler {
       const { linked, bothConnected, inCutover } = this.#state();
       // our questions, and the fence of a cutover, would go to another server than the one that the link follows
       if (!followed && linked && !inCutover) this.#watch.redial();
-      if (!bothConnected || !followed) this.#gauge.reset();
+      const { oldestPendingAt } = into.feed;
+      const lies = oldestPendingAt !== null && Date.now() - oldestPendingAt > LYING_LIMIT_MS;
+      if (!bothConnected || !followed || lies) this.#gauge.reset();
       this.#listener.sampled(this.#gauge.sample(this.#watch.offset, into.feed.appliedOffset(), now));
     } catch (error) {
       // the link notices a dead source by itself; a source that cannot be asked is not in sync

@@ -3,7 +3,9 @@
  * had what the source had one sample earlier. Pure: the caller brings offsets and times.
  */
 
-export const SAMPLE_INTERVAL_MS = 200;
+const SAMPLE_GAP_MS = 200;
+/** How often samples are taken: a little more, so that none comes too soon. */
+export const SAMPLE_INTERVAL_MS = SAMPLE_GAP_MS + 5;
 const SAMPLES_IN_A_ROW = 3;
 /** In sync, but further behind than this: catching up again. */
 const FALL_BACK_BYTES = 64 << 20;
@@ -20,14 +22,23 @@ export class SyncGauge {
   /** Takes a sample; returns whether the pair counts as in sync now. */
   sample(sourceOffset: number, appliedOffset: number, nowMs: number): boolean {
     const earlier = this.#earlier;
-    // timers may fire a little early: a sample that comes too soon is not counted
-    if (earlier !== null && nowMs - earlier.atMs < SAMPLE_INTERVAL_MS) return this.#inSync;
+    // timers may fire a little early: a sample that comes too soon behind one of the row is not counted
+    const inRow = this.#row > 0;
+    if (earlier !== null && inRow && nowMs - earlier.atMs < SAMPLE_GAP_MS) return this.#inSync;
     this.#earlier = { sourceOffset, atMs: nowMs };
     if (earlier === null) return this.#inSync;
     this.#row = appliedOffset >= earlier.sourceOffset ? this.#row + 1 : 0;
     if (this.#row >= SAMPLES_IN_A_ROW) this.#inSync = true;
     if (sourceOffset - appliedOffset > FALL_BACK_BYTES) this.#inSync = false;
     return this.#inSync;
+  }
+
+  /**
+   * The copy is on the target. Of the time before counts only what was seen last: a source that was quiet at first, and
+   * is written to since, is not followed closely yet.
+   */
+  loaded(): void {
+    this.#inSync = this.#row >= SAMPLES_IN_A_ROW;
   }
 
   /** The link broke or a copy began: what was seen before says nothing any more. */

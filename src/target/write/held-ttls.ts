@@ -22,9 +22,17 @@ export const SHIFT_MS = 40_123_456_789_000;
 /** Expiries from the year 2200 on are true at once: nobody will miss them while a pair is synced. */
 export const HELD_BEFORE_MS = 7_260_000_000_000;
 
+/**
+ * What a snapshot brings is held where it is due within this; the rest is true at once, and most snapshots need no look at
+ * all their keys when they are through. Long against a usual copy: in one that takes half of it, migrate/expiry.ts looks.
+ */
+export const COPY_HORIZON_MS = 3_600_000;
+
 type Holding =
-  /** Every expiry: while the snapshot is loaded. */
+  /** Every expiry: as long as nobody has looked at what the target holds from before. */
   | { readonly kind: 'all' }
+  /** Those that are due within `withinMs`: while a snapshot is loaded. */
+  | { readonly kind: 'copy'; readonly withinMs: number }
   /** Those that are due within `withinMs`: while the target follows. */
   | { readonly kind: 'soon'; readonly withinMs: number }
   /** Those that are due within `withinMs`, and their keys are noted: the others are being set right meanwhile. */
@@ -55,18 +63,32 @@ export class HeldTtls {
     this.#noted = this.#emptyLists();
   }
 
-  /** True where keys may be held that are not due soon: behind a copy, and where the target came back with older data. */
+  /** True where keys may be held that are not due soon: what a copy has held, or a target that came back with older data. */
   lookDue = true;
 
-  holdAll(): void {
-    this.#holding = { kind: 'all' };
-    this.lookDue = true;
+  /** False where nothing that the target has is held: no need to look for it. */
+  holdsSome = true;
+
+  /**
+   * A snapshot is loaded.
+   * @param ontoOthers true where the target holds keys already, of which nobody knows
+   */
+  beginCopy(withinMs: number, ontoOthers = false): void {
+    this.#holding = { kind: 'copy', withinMs };
+    this.lookDue = ontoOthers;
+    this.holdsSome = ontoOthers;
     this.forget();
+  }
+
+  /** True from beginCopy() on, until something else is to be held. */
+  get copying(): boolean {
+    return this.#holding.kind === 'copy';
   }
 
   /** The target is another process, maybe with older data. */
   cameBack(): void {
     this.lookDue = true;
+    this.holdsSome = true;
     this.movesKeys();
   }
 
@@ -143,6 +165,8 @@ export class HeldTtls {
     if (atMs < 0 || atMs >= HELD_BEFORE_MS || holding.kind === 'none') return atMs;
     if (holding.kind !== 'all' && atMs >= this.#now() + holding.withinMs) return atMs;
     if (holding.kind === 'near') noted.add(db, key, start, end);
+    if (holding.kind === 'copy') this.lookDue = true;
+    this.holdsSome = true;
     return atMs + SHIFT_MS;
   }
 

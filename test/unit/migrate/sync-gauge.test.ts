@@ -39,11 +39,12 @@ it('two in a row and a miss begin again', () => {
   );
 });
 
-it('samples that come too soon are not counted', () => {
+it('samples that come too soon behind one of the row are not counted', () => {
   const gauge = new SyncGauge();
-  for (let now = 0; now < 3 * SAMPLE_INTERVAL_MS; now += 10)
-    assert.equal(gauge.sample(100, 100, now), false, String(now));
-  assert.equal(gauge.sample(100, 100, 3 * SAMPLE_INTERVAL_MS), true);
+  gauge.sample(100, 50, 0);
+  assert.equal(gauge.sample(100, 100, 7), false, 'the first of the row');
+  for (let now = 17; now < 407; now += 10) assert.equal(gauge.sample(100, 100, now), false, String(now));
+  assert.equal(gauge.sample(100, 100, 407), true);
 });
 
 it('stays in sync over a small lag, falls back over a large one, and comes again', () => {
@@ -102,4 +103,24 @@ it('reset forgets', () => {
     ]),
     [false, false, false, true],
   );
+});
+
+it('quiet while the copy was loaded, then written to: not in sync when it is loaded', () => {
+  const gauge = new SyncGauge();
+  const quiet = [100, 100] as const;
+  samples(gauge, [quiet, quiet, quiet, quiet, [MB, 100], [2 * MB, 100]]);
+  gauge.loaded();
+  assert.equal(gauge.inSync, false);
+  const later = 6 * SAMPLE_INTERVAL_MS;
+  const close = [2 * MB, 2 * MB] as const;
+  const followed = samples(gauge, [close, close, close], later);
+  assert.deepEqual(followed, [false, false, true]);
+});
+
+it('quiet until the copy was loaded: in sync at once', () => {
+  const gauge = new SyncGauge();
+  const quiet = [100, 100] as const;
+  samples(gauge, [quiet, quiet, quiet, quiet]);
+  gauge.loaded();
+  assert.equal(gauge.inSync, true);
 });

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { HeldTtls, SHIFT_MS } from '../../../src/target/write/held-ttls.ts';
+import { COPY_HORIZON_MS, HeldTtls, SHIFT_MS } from '../../../src/target/write/held-ttls.ts';
 
 const NOW = 1_700_000_000_000;
 const NEAR_MS = 30_000;
@@ -40,6 +40,34 @@ describe('what is sent', () => {
     assert.equal(ttls.noted, 0);
   });
 
+  it('in a copy: what is due within so long, and that there is something to be looked at', (t) => {
+    const { ttls } = heldTtls(t);
+    assert.equal(ttls.lookDue, true, 'who knows what lies there from before');
+    ttls.beginCopy(COPY_HORIZON_MS);
+    for (const atMs of [NOW + COPY_HORIZON_MS, NOW + 1e12]) {
+      assert.equal(hold(ttls, 0, 'far', atMs), atMs);
+      assert.equal(holdFields(ttls, 0, 'far', atMs), atMs);
+    }
+    assert.deepEqual([ttls.copying, ttls.lookDue, ttls.holdsSome], [true, false, false]);
+    const last = NOW + COPY_HORIZON_MS - 1;
+    assert.equal(holdFields(ttls, 0, 'soon', last), last + SHIFT_MS);
+    assert.deepEqual([ttls.copying, ttls.lookDue], [true, true]);
+    ttls.beginCopy(COPY_HORIZON_MS);
+    assert.deepEqual([ttls.lookDue, ttls.holdsSome], [false, false], 'another copy begins with nothing');
+    assert.equal(hold(ttls, 0, 'past', 1), 1 + SHIFT_MS);
+    assert.deepEqual([ttls.copying, ttls.lookDue], [true, true]);
+    assert.equal(ttls.noted, 0);
+    ttls.holdSoon(NEAR_MS);
+    assert.deepEqual([ttls.copying, ttls.lookDue, ttls.holdsSome], [false, false, true]);
+    ttls.beginCopy(COPY_HORIZON_MS, true);
+    assert.deepEqual([ttls.lookDue, ttls.holdsSome], [true, true], 'keys of before');
+    ttls.beginCopy(COPY_HORIZON_MS);
+    ttls.holdSoon(NEAR_MS);
+    assert.equal(ttls.holdsSome, false);
+    assert.equal(hold(ttls, 0, 'stream', NOW), NOW + SHIFT_MS);
+    assert.equal(ttls.holdsSome, true);
+  });
+
   it('near ones held: what is due before then, and its key is noted', (t) => {
     const { ttls } = heldTtls(t);
     ttls.holdNear(NEAR_MS);
@@ -72,13 +100,17 @@ describe('what is sent', () => {
     }
     ttls.inherits(0, Buffer.from('k'));
     assert.equal(ttls.noted, 0);
-    ttls.holdAll();
+    ttls.beginCopy(1);
     assert.equal(hold(ttls, 0, 'k', NOW), NOW + SHIFT_MS);
   });
 
   it('no expiry stays none, whatever is held', (t) => {
     const { ttls } = heldTtls(t);
-    for (const set of [() => ttls.holdAll(), () => ttls.holdNear(NEAR_MS), () => ttls.holdNone()]) {
+    for (const set of [
+      () => ttls.beginCopy(Number.POSITIVE_INFINITY),
+      () => ttls.holdNear(NEAR_MS),
+      () => ttls.holdNone(),
+    ]) {
       set();
       assert.equal(hold(ttls, 0, 'k', -1), -1);
       assert.equal(holdFields(ttls, 0, 'k', -1), -1);
@@ -130,7 +162,7 @@ describe('take()', () => {
 
 it('all held again, or none any more: what was noted is forgotten', (t) => {
   const { ttls, dir } = heldTtls(t);
-  for (const forget of [() => ttls.holdAll(), () => ttls.holdNone(), () => ttls.forget()]) {
+  for (const forget of [() => ttls.beginCopy(0), () => ttls.holdNone(), () => ttls.forget()]) {
     ttls.holdNear(NEAR_MS);
     hold(ttls, 0, 'k', NOW);
     ttls.inherits(0, Buffer.from('k'));
