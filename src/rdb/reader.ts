@@ -31,6 +31,8 @@ import { checkHeldLength, decodeString, integerValue } from './strings.ts';
 
 /** Values up to this size are held and sent as one payload. */
 const HELD_BYTES = 1 << 20;
+/** Collections above this come element by element: a server does nothing else while it takes in a payload. */
+const LARGEST_PAYLOAD_BYTES = 32 << 20;
 /** The end of a string is known from its first bytes, so that beyond this it need not be held to be sent. */
 const HELD_STRING_BYTES = 64 * 1024;
 /** An RDB begins with these many bytes of `REDIS` or `VALKEY` and its version. */
@@ -195,9 +197,9 @@ export class RdbReader {
           break;
         case 'measuring': {
           pos = this.#skipper.run(buf, pos, end, base);
-          if (!this.#skipper.done) return pos;
           const length = base + pos - state.valueStart;
-          this.#startBlob('payload', length);
+          if (this.#skipper.done) this.#startBlob('payload', length);
+          else if (length <= LARGEST_PAYLOAD_BYTES || !this.#takenApart()) return pos;
           this.#jumpTo = state.valueStart;
           return pos;
         }
@@ -519,13 +521,7 @@ export class RdbReader {
   #tooBigToHold(state: State & { kind: 'holding' }, buf: Buffer, base: number): number {
     const entry = this.#entry;
     const { valueStart } = state;
-    const kind = elementKind(entry.type);
-    if (kind !== null) {
-      this.#sink.elementsStart(entry, kind);
-      this.#elements.start(entry.type);
-      this.#state = ELEMENTS;
-      return valueStart;
-    }
+    if (this.#sink.prefersElements(entry) && this.#takenApart()) return valueStart;
     if (isSingleString(skipProgram(entry.type, this.#family)!)) {
       const body = stringBodyLength(buf, valueStart, buf.length, base);
       this.#startBlob('payload', lengthResult.next - valueStart + body);
@@ -537,6 +533,16 @@ export class RdbReader {
     entry.keyEnd = entry.key.length;
     this.#state = { kind: 'measuring', valueStart: base + valueStart };
     return state.scanned;
+  }
+
+  /** Begins with the elements of the value in hand; false: it is not made of any. */
+  #takenApart(): boolean {
+    const kind = elementKind(this.#entry.type);
+    if (kind === null) return false;
+    this.#sink.elementsStart(this.#entry, kind);
+    this.#elements.start(this.#entry.type);
+    this.#state = ELEMENTS;
+    return true;
   }
 
   /** The eight bytes behind EOF: all zero where the source computed none. */

@@ -41,6 +41,11 @@ export interface RdbSink {
   /** Any other value, as it stands in the file: the body of a DUMP payload. */
   value(entry: RdbEntry, buf: Buffer, start: number, end: number): void;
 
+  /**
+   * True where a collection too big to be held is to come element by element, instead of as a payload in pieces; it comes
+   * so in any case where it is very big.
+   */
+  prefersElements(entry: RdbEntry): boolean;
   /** A value too big to be held, in pieces: `string` plain bytes, `payload` as it stands in the file. */
   blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void;
   blobData(buf: Buffer, start: number, end: number): void;
@@ -67,6 +72,8 @@ export const IGNORING_SINK: RdbSink = {
   unbringable: nothing,
   string: nothing,
   value: nothing,
+  // to find its end in one go
+  prefersElements: () => true,
   blobStart: nothing,
   blobData: nothing,
   blobEnd: nothing,

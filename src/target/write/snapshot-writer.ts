@@ -1,7 +1,7 @@
 /**
  * Turns the entries of a snapshot into commands on the target: SET for strings, RESTORE with the value's own
  * bytes for the rest, or, where the target does not take these, with an older form of the value (rdb/transcode.ts);
- * plain commands in chunks for collections too big for one payload. All of it may be sent again from the start of any
+ * plain commands in chunks for collections too big for one payload, or for another form. All of it may be sent again from the start of any
  * entry (SET, REPLACE, DEL before a rebuild), which is how every retry works.
  */
 
@@ -238,6 +238,12 @@ export class SnapshotWriter implements RdbSink {
     this.#crc.update(buf, start, end);
     out.raw(buf, start, end);
     this.#restoreTail(entry, form);
+  }
+
+  /** RESTORE costs the target a fraction of what commands do; another form needs the value as a whole in memory. */
+  prefersElements(entry: RdbEntry): boolean {
+    const form = formOf(entry.type, this.#family);
+    return planForm(form, this.#forms) !== form || !this.#forms.has(TYPE.zset2);
   }
 
   blobStart(entry: RdbEntry, form: 'string' | 'payload', length: number): void {

@@ -10,7 +10,7 @@ import { testClient } from '../../helpers/client.ts';
 import { everySplit } from '../../helpers/every-split.ts';
 import { type Cleanup, testServer } from '../../helpers/server.ts';
 import { len, lzfStr, rdb, str } from './build.ts';
-import { Feeding, read } from './records.ts';
+import { Feeding, Recorder, read } from './records.ts';
 import { type Fixture, rdbFixtures, withoutFixtures } from './support.ts';
 
 /** Beyond this not every split of a file is tried, but so many. */
@@ -415,8 +415,35 @@ describe('values above 1 MiB', () => {
     assert.equal(entry.kind, 'elements');
     assert.ok(Array.isArray(entry.value));
     big(bytes);
+    const value = bytes.subarray(BEFORE, bytes.length - BEHIND);
+    for (const block of [MB, 777_777]) comesAsPayload(bytes, value, block);
     return entry.value as string[];
   };
+  /** Bytes in front of the big value, and behind it. */
+  const BEFORE = Buffer.concat([
+    Buffer.from('REDIS0011'),
+    head(0, 'before'),
+    str('1'),
+    head(0, 'big'),
+  ]).length;
+  const BEHIND = Buffer.concat([head(0, 'after'), str('2')]).length + 9;
+  /** Where no elements are wanted. */
+  function comesAsPayload(bytes: Buffer, value: Buffer, block: number): void {
+    const sink = new Recorder(false);
+    const feeding = new Feeding(bytes, block, { sink });
+    for (let at = 0; at < bytes.length; at += 300_007) feeding.arrive(Math.min(bytes.length, at + 300_007));
+    feeding.arrive(bytes.length);
+    assert.ok(feeding.reader.done);
+    assert.deepEqual(
+      sink.entries.map(({ key, kind, form }) => [key, kind, form]),
+      [
+        ['before', 'string', null],
+        ['big', 'blob', 'payload'],
+        ['after', 'string', null],
+      ],
+    );
+    assert.ok(sink.entries[1]!.value === value.toString('latin1'));
+  }
   // more than twice a MiB: below that a value may still be whole in one view
   const pool = randomText(64_000);
   const texts = Array.from(
@@ -497,6 +524,33 @@ describe('values above 1 MiB', () => {
       assert.deepEqual(entry?.value, elements);
       for (const block of [300_007, MB / 2])
         assert.deepEqual(read([bytes], block).sink.entries, sink.entries);
+    }
+  });
+
+  it('above 32 MiB by element, whatever is wanted', () => {
+    const element = randomText(MB - 9);
+    for (const count of [32, 34]) {
+      const value = [len(count), ...Array.from({ length: count }, () => str(element))];
+      const bytes = around(head(1, 'big'), ...value);
+      if (count === 32) {
+        comesAsPayload(bytes, Buffer.concat(value), MB);
+        continue;
+      }
+      const sink = new Recorder(false);
+      const feeding = new Feeding(bytes, MB, { sink });
+      for (let at = 0; at < bytes.length; at += 999_983) feeding.arrive(at);
+      feeding.arrive(bytes.length);
+      assert.ok(feeding.reader.done);
+      assert.deepEqual(
+        sink.entries.map(({ key, kind }) => [key, kind]),
+        [
+          ['before', 'string'],
+          ['big', 'elements'],
+          ['after', 'string'],
+        ],
+      );
+      assert.ok(sink.entries[1]!.value.length === count);
+      assert.ok((sink.entries[1]!.value as string[]).every((text) => text === element));
     }
   });
 

@@ -27,7 +27,15 @@ export class Recorder implements RdbSink {
   #open: EntryRecord | null = null;
   #elements: string[] = [];
   #announced = 0;
+  readonly #prefersElements: boolean;
 
+  constructor(prefersElements = true) {
+    this.#prefersElements = prefersElements;
+  }
+
+  prefersElements(): boolean {
+    return this.#prefersElements;
+  }
   header(family: RdbFamily, version: number): void {
     this.others.push(`header ${family} ${version}`);
   }

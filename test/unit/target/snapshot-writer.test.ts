@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { compareServers } from '../../../src/demo/compare.ts';
 import { loadDataset } from '../../../src/demo/dataset.ts';
+import { TYPE } from '../../../src/rdb/opcodes.ts';
 import { RdbReader } from '../../../src/rdb/reader.ts';
 import type { RespConnection } from '../../../src/resp/connection.ts';
 import { Spool } from '../../../src/spool/spool.ts';
@@ -29,6 +30,11 @@ const commandsOf = (major: number, minor: number): TargetCapabilities => ({
 });
 const NEW = commandsOf(7, 0);
 const OLD = commandsOf(2, 8);
+/** Takes big collections by element only. */
+const BEFORE_4: TargetCapabilities = {
+  ...NEW,
+  forms: new Set([...NEW.forms].filter((form) => form !== TYPE.zset2)),
+};
 const LATER = 4_102_444_800_123;
 
 interface Loaded {
@@ -377,17 +383,21 @@ describe('commands', () => {
     assert.equal(restore?.[3]?.slice(0, -8), `\x13${older.toString('latin1')}\x0a\0`);
   });
 
-  it('a big collection: emptied first, in chunks, its expiry last', async (t) => {
+  it('a big collection: as it stands, or emptied first, in chunks, its expiry last', async (t) => {
     const texts = Array.from({ length: 50_000 }, (_, i) => `${i} `.padEnd(50, 'x'));
-    const target = await sent(
-      t,
-      NEW,
-      Buffer.from([254, 2]),
-      expiry,
-      key(4, 'big', len(25_000), ...texts.map(str)),
-      key(0, 'after', str('1')),
+    const value = Buffer.concat([len(25_000), ...texts.map(str)]);
+    const parts = [Buffer.from([254, 2]), expiry, key(4, 'big', value), key(0, 'after', str('1'))];
+    const whole = await sent(t, NEW, ...parts);
+    assert.deepEqual(
+      whole.received.map((words) => words.filter((_, i) => words[0] !== 'RESTORE' || i !== 3)),
+      [
+        ['SELECT', '2'],
+        ['RESTORE', 'big', String(LATER), 'REPLACE', 'ABSTTL'],
+        ['SET', 'after', '1'],
+      ],
     );
-    const { received } = target;
+    assert.ok(whole.received[1]?.[3]?.slice(0, -10) === `\x04${value.toString('latin1')}`);
+    const { received } = await sent(t, BEFORE_4, ...parts);
     assert.deepEqual(received.slice(0, 2), [
       ['SELECT', '2'],
       ['DEL', 'big'],
@@ -467,7 +477,7 @@ describe('expiries held back', () => {
         ...[due(SOON), key(2, 'set', len(members.length), ...members.map(str)), key(0, 'last', str('1'))],
       ];
       const [soon, far] = [sentAs(mode, SOON), sentAs(mode, FAR)];
-      const found = await sent(t, NEW, mode, ...parts);
+      const found = await sent(t, BEFORE_4, mode, ...parts);
       const simple = found.seen.filter((words) => !words.startsWith('SADD'));
       assert.deepEqual(simple, [
         'SELECT 0',
@@ -498,7 +508,9 @@ describe('expiries held back', () => {
           ...simple.slice(4, 8),
           'SET huge …',
           `PEXPIREAT huge ${soon}`,
-          ...simple.slice(9),
+          ...simple.slice(9, 10),
+          `RESTORE set ${soon} REPLACE ABSTTL`,
+          ...simple.slice(12),
         ],
       );
       const old = await sent(t, OLD, mode, due(FAR), key(0, 'b', str('2')));
