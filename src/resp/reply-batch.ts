@@ -20,6 +20,7 @@ const LONGEST_LINE = 64 * 1024;
 /** Servers send no longer string by default (proto-max-bulk-len); twice that is no reply. */
 const LONGEST_BULK = 1 << 30;
 const DEEPEST_ARRAY = 32;
+const NULL_STRING = Buffer.from('$-1\r\n', 'latin1');
 
 /** Replies to a number of commands, in their order. */
 export class Replies {
@@ -68,6 +69,11 @@ export class Replies {
       end - start === otherEnd - otherStart &&
       this.#bytes.compare(others.#bytes, otherStart, otherEnd, start, end) === 0
     );
+  }
+
+  /** False: no string of this reply is null. True also where one has the same bytes inside. */
+  mayHoldNull(at: number): boolean {
+    return this.raw(at).includes(NULL_STRING);
   }
 
   /** The reply with its headers, as it came. */
@@ -223,7 +229,9 @@ class ValueReader {
       case 0x2a: {
         const elements = readInteger(bytes, start, lineEnd);
         if (elements < 0) return null;
-        return Array.from({ length: elements }, () => this.next());
+        const array: ReplyValue[] = [];
+        for (let at = 0; at < elements; at++) array.push(this.next());
+        return array;
       }
       case 0x3a:
         return readInteger(bytes, start, lineEnd);

@@ -16,6 +16,7 @@ import { startTraffic } from '../../src/demo/traffic.ts';
 import { comparePair, runVerify } from '../../src/fleet/verify.ts';
 import type { Mismatch } from '../../src/migrate/verify/mismatches.ts';
 import { verifyPair } from '../../src/migrate/verify/verify.ts';
+import type { RunReport } from '../../src/report/model.ts';
 import type { RespConnection } from '../../src/resp/connection.ts';
 import type { Arg } from '../../src/resp/encode.ts';
 import { type CliEvent, runCli } from '../helpers/cli.ts';
@@ -185,6 +186,10 @@ describe('verify', { concurrency: 2 }, () => {
           's:deliveries',
           's:time',
           's:consumer',
+          's:read',
+          's:added',
+          's:deleted',
+          's:groups',
         ].flatMap((key) => [
           ['XADD', key, '1-1', 'a', '1'],
           ['XADD', key, '2-1', 'a', '2'],
@@ -233,13 +238,20 @@ describe('verify', { concurrency: 2 }, () => {
       ['target', 'XCLAIM', 's:deliveries', 'g', 'alice', 0, '1-1', 'RETRYCOUNT', 7],
       ['target', 'XCLAIM', 's:time', 'g', 'alice', 0, '1-1', 'TIME', 1_600_000_000_000, 'RETRYCOUNT', 1],
       ['target', 'XGROUP', 'CREATECONSUMER', 's:consumer', 'g', 'carol'],
+      ['target', 'XGROUP', 'SETID', 's:read', 'g', '1-1', 'ENTRIESREAD', 2],
+      ['target', 'XSETID', 's:added', '2-1', 'ENTRIESADDED', 9, 'MAXDELETEDID', '0-0'],
+      ['target', 'XSETID', 's:deleted', '2-1', 'ENTRIESADDED', 2, 'MAXDELETEDID', '0-7'],
+      ['target', 'XGROUP', 'CREATE', 's:groups', 'h', '0'],
       ['both', 'SELECT', 9],
       ['target', 'SET', 'elsewhere', 'there'],
       ['target', 'SET', 'new there', 1],
       ['both', 'SELECT', 0],
       ['target', 'FUNCTION', 'FLUSH'],
     ]);
-    const streams = ['entry', 'last', 'group', 'pending', 'owner', 'deliveries', 'time', 'consumer'];
+    const streams = [
+      ...['entry', 'last', 'group', 'pending', 'owner', 'deliveries', 'time', 'consumer'],
+      ...['read', 'added', 'deleted', 'groups'],
+    ];
     const values = ['text', 'list', 'hash', 'set', 'zset', 'big:string', 'many:stream', 'big:entries'];
     const expected = [
       ...[...values, ...BIG.map(([key]) => key), ...streams.map((name) => `s:${name}`)].map(
@@ -416,9 +428,10 @@ describe('verify while a pair is in sync', { concurrency: 2 }, () => {
     });
     const traffic = setInterval(() => void pair.onSource.call('INCR', 'hot').catch(() => undefined), 1);
     t.after(() => clearInterval(traffic));
-    const { result, found } = await verified(pair, { lastRoundMs: 200 });
+    const { result, found } = await verified(pair, { lastRoundMs: 200, repair: 'all' });
     assert.deepEqual(result, { ...EQUAL, compared: 1, unsettled: 1 });
     assert.deepEqual(found, ['db0 hot: unsettled']);
+    assert.equal(String(await pair.onTarget.call('GET', 'hot')), '0', 'nor repaired');
   });
 });
 
@@ -439,6 +452,23 @@ describe('repair', () => {
         await side.call('DEL', key);
       }
     }
+    // as behind a cutover: by ACL, or before 6.0 by replicas that there are not
+    const fences: readonly (readonly [Arg[], Arg[]])[] = [
+      [
+        ['ACL', 'SETUSER', 'default', '-@write'],
+        ['ACL', 'SETUSER', 'default', '+@write'],
+      ],
+      [
+        ['CONFIG', 'SET', 'min-replicas-to-write', 3],
+        ['CONFIG', 'SET', 'min-replicas-to-write', 0],
+      ],
+    ];
+    for (const [set, lift] of fences) {
+      await onSource.call(...(set as [string, ...Arg[]]));
+      await assert.rejects(verified(pair, { repair: 'all' }), unsafe);
+      await onSource.call(...(lift as [string, ...Arg[]]));
+    }
+    assert.equal(String(await onTarget.call('GET', 'a')), '2');
     // somebody else writes to the target while it is compared
     const writer = setInterval(() => void onTarget.call('INCR', 'other').catch(() => undefined), 5);
     await assert.rejects(verified(pair, { repair: 'differing' }), unsafe);
@@ -509,7 +539,12 @@ describe('the command', () => {
     const result = equal.find(({ event }) => event === 'verify');
     assert.deepEqual([result?.['compared'], result?.['different']], [300, 0]);
     await pair.onTarget.call('DEL', 'big:hash');
-    const different = await verify('--mode', 'count');
+    const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-verify-'));
+    atEnd(t, () => rmSync(folder, { recursive: true, force: true }));
+    const file = join(folder, 'found.json');
+    const different = await verify('--mode', 'count', '--report', file);
+    const report = JSON.parse(readFileSync(file, 'utf8')) as RunReport;
+    assert.deepEqual([report.outcome, report.pairs[0]?.verifies[0]?.missing], ['different', 1]);
     assert.equal(different.at(-1)?.['exitCode'], 5);
     assert.equal(different.find(({ event }) => event === 'verify')?.['missing'], 1);
   });

@@ -5,11 +5,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import { ReplyError } from '../../client/reply-error.ts';
-import type { Replies } from '../../resp/reply-batch.ts';
+import type { Replies, ReplyValue } from '../../resp/reply-batch.ts';
 import { differsInFieldExpiry } from './field-expiry.ts';
-import { keyCommand, writeKeyCommand } from './key-command.ts';
+import { keyCommand, writeKeyCommand, writeManyKeys } from './key-command.ts';
 import { compareInPieces } from './pieces.ts';
-import { digestOf, Heads, isSameExpiry, type Side, type Sides } from './side.ts';
+import { digestOf, Heads, isSameExpiry, type Side, type Sides, takesManyKeys } from './side.ts';
 import { compareStreams } from './streams.ts';
 import { isSameValue, readCommand } from './values.ts';
 
@@ -37,8 +37,9 @@ export interface Look {
 const SMALL_BYTES = 32 * 1024;
 /** Values are read in requests of about so many bytes. */
 const REQUEST_BYTES = 1 << 20;
-/** Values looked at in pieces at a time. */
-const AT_ONCE = 16;
+/** Values looked at in several steps at a time: of small ones as many as fill a write, of large ones what memory bears. */
+const SMALL_AT_ONCE = 128;
+const LARGE_AT_ONCE = 16;
 
 /** Throws ReplyError where a server refuses a question, SourceError or TargetError where a connection breaks. */
 export async function compareKeys(sides: Sides, keys: readonly Buffer[]): Promise<Look> {
@@ -68,6 +69,7 @@ class Page {
     const onBoth: boolean[] = [];
     const onOne: number[] = [];
     const small: number[] = [];
+    const streams: number[] = [];
     const large: number[] = [];
     for (let at = 0; at < this.#keys.length; at++) {
       const [type, other] = [here.type(at), there.type(at)];
@@ -77,20 +79,70 @@ class Page {
         if (type !== other) onOne.push(at);
       } else if (type !== other) {
         this.#differs(at, 'type', '');
-      } else if (isSmall(here, there, at)) {
-        small.push(at);
-      } else {
+      } else if (!isSmall(here, there, at)) {
         large.push(at);
+      } else if (type === 'stream') {
+        streams.push(at);
+      } else {
+        small.push(at);
       }
     }
     for (const request of requests(small, here)) await this.#compareSmall(request);
-    await eachOf(large, (at) => this.#compareLarge(at));
+    await eachOf(streams, SMALL_AT_ONCE, (at) => this.#compareInPieces(at));
+    await eachOf(large, LARGE_AT_ONCE, (at) => this.#compareInPieces(at));
     await this.#compareExpiries();
-    await eachOf(onOne, (at) => this.#lookAtAlone(at));
+    await eachOf(onOne, SMALL_AT_ONCE, (at) => this.#lookAtAlone(at));
     return { onBoth, different: this.#different };
   }
 
   async #compareSmall(request: readonly number[]): Promise<void> {
+    const { source, target } = this.#sides;
+    const isString = (at: number): boolean => this.#here.type(at) === 'string';
+    if (!takesManyKeys(source) || !takesManyKeys(target)) {
+      await this.#compareOneByOne(request);
+      return;
+    }
+    const [unsure] = await Promise.all([
+      this.#compareTogether(request.filter(isString)),
+      this.#compareOneByOne(request.filter((at) => !isString(at))),
+    ]);
+    await this.#compareOneByOne(unsure);
+  }
+
+  /**
+   * Strings, by one command for all of them: most of what servers hold.
+   *
+   * @returns those that are to be looked at by themselves: MGET is silent about keys that are gone, or strings no more
+   */
+  async #compareTogether(strings: readonly number[]): Promise<readonly number[]> {
+    if (strings.length === 0) return [];
+    const read = async ({ connection }: Side): Promise<Replies> => {
+      const replies = await connection.ask(1, (out) =>
+        writeManyKeys(
+          out,
+          'MGET',
+          strings.map((at) => this.#keys[at]!),
+        ),
+      );
+      connection.check(replies, 0, 'MGET');
+      return replies;
+    };
+    const { source, target } = this.#sides;
+    const [left, right] = await Promise.all([read(source), read(target)]);
+    if (left.isSame(0, right) && !left.mayHoldNull(0)) {
+      this.#equal.push(...strings);
+      return [];
+    }
+    const [here, there] = [left.value(0), right.value(0)] as readonly (readonly ReplyValue[])[];
+    return strings.filter((at, index) => {
+      const [value, other] = [here?.[index], there?.[index]];
+      const isSame = Buffer.isBuffer(value) && Buffer.isBuffer(other) && value.equals(other);
+      if (isSame) this.#equal.push(at);
+      return !isSame;
+    });
+  }
+
+  async #compareOneByOne(request: readonly number[]): Promise<void> {
     const read = ({ connection }: Side): Promise<Replies> =>
       connection.ask(request.length, (out) => {
         for (const at of request) writeKeyCommand(out, readCommand(this.#here.type(at)), this.#keys[at]!);
@@ -113,7 +165,7 @@ class Page {
     }
   }
 
-  async #compareLarge(at: number): Promise<void> {
+  async #compareInPieces(at: number): Promise<void> {
     const [key, type, size] = [this.#keys[at]!, this.#here.type(at), this.#here.size(at)];
     const state = await whileItStays(() =>
       type === 'stream'
@@ -132,7 +184,7 @@ class Page {
       if (!isSame) this.#differs(at, 'expiry', '');
       else if (fieldsExpire && this.#here.type(at) === 'hash') hashes.push(at);
     }
-    await eachOf(hashes, async (at) => {
+    await eachOf(hashes, SMALL_AT_ONCE, async (at) => {
       const state = await whileItStays(() => differsInFieldExpiry(this.#sides, this.#keys[at]!));
       if (state !== null) this.#differs(at, 'field-expiry', state);
     });
@@ -162,9 +214,7 @@ class Page {
   }
 }
 
-/** Streams are always read in pieces: they have more to tell than their entries. */
 function isSmall(here: Heads, there: Heads, at: number): boolean {
-  if (here.type(at) === 'stream') return false;
   const [size, other] = [here.size(at), there.size(at)];
   return size !== null && other !== null && size <= SMALL_BYTES && other <= SMALL_BYTES;
 }
@@ -209,11 +259,15 @@ async function whileItStays(work: () => string | null | Promise<string | null>):
   }
 }
 
-/** Does `work` for all of them, AT_ONCE at a time. */
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+/** Does `work` for all of them, `atOnce` at a time. */
+async function eachOf<T>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
   const queue = items.values();
   const lane = async (): Promise<void> => {
     for (const item of queue) await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, lane));
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, lane));
 }

@@ -11,6 +11,7 @@ const FIELDS = 500;
 export async function differsInFieldExpiry(sides: Sides, key: Buffer): Promise<string | null> {
   let cursor = '0';
   do {
+    await sides.pace();
     const page = await sides.source.connection.commands(['HSCAN', key, cursor, 'COUNT', FIELDS]);
     const [next, found] = page.value(0) as readonly [Buffer, readonly Buffer[]];
     cursor = next.toString('latin1');

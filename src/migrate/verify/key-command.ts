@@ -23,3 +23,11 @@ export function writeKeyCommand(out: CommandBuffer, { head, tail }: KeyCommand, 
   out.bulk(key, 0, key.length);
   out.raw(tail, 0, tail.length);
 }
+
+/** @param name of a command of keys alone */
+export function writeManyKeys(out: CommandBuffer, name: string, keys: readonly Buffer[]): void {
+  out.begin(1 + keys.length);
+  const bytes = Buffer.from(name, 'latin1');
+  out.bulk(bytes, 0, bytes.length);
+  for (const key of keys) out.bulk(key, 0, key.length);
+}

@@ -1,7 +1,7 @@
 /** The list of keys that differ, for people and scripts: NDJSON, one key a line, never a value. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { UsageError } from '../../core/errors.ts';
-import { printable } from '../../core/text.ts';
+import { harmlessJson, printable } from '../../core/text.ts';
 import type { DifferenceKind } from './compare-keys.ts';
 
 /** `unsettled`: see VerifyResult. `library`: a function library. */
@@ -32,7 +32,7 @@ export function mismatchLine(pair: string, { db, key, kind, type, repaired }: Mi
   const text = key.toString('utf8');
   const plain = Buffer.from(text, 'utf8').equals(key) && printable(text, text.length) === text;
   const named = plain ? { key: text } : { keyBase64: key.toString('base64') };
-  return JSON.stringify({
+  return harmlessJson({
     pair: printable(pair),
     db,
     ...named,

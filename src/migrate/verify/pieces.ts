@@ -92,7 +92,7 @@ async function compareSets(sides: Sides, key: Buffer, bytes: number | null): Pro
   const length = here.integer(0);
   if (length !== there.integer(0)) return `${length} ${there.integer(0)}`;
   const { source, target } = sides;
-  for await (const members of walk(source, 'SSCAN', key, elementsPerPiece(bytes, length))) {
+  for await (const members of walk(sides, source, 'SSCAN', key, elementsPerPiece(bytes, length))) {
     const found = await target.connection.ask(members.length, (out) => {
       for (const member of members) out.command('SISMEMBER', key, member);
     });
@@ -111,7 +111,7 @@ async function compareHashes(sides: Sides, key: Buffer, bytes: number | null): P
   const length = here.integer(0);
   if (!sides.fieldsExpire && length !== there.integer(0)) return `${length} ${there.integer(0)}`;
   const step = elementsPerPiece(bytes, length);
-  for await (const words of walk(source, 'HSCAN', key, step)) {
+  for await (const words of walk(sides, source, 'HSCAN', key, step)) {
     const fields = words.filter((_, at) => at % 2 === 0);
     const reply = (await target.connection.commands(['HMGET', key, ...fields])).value(0);
     const values = Array.isArray(reply) ? (reply as readonly ReplyValue[]) : [];
@@ -125,7 +125,7 @@ async function compareHashes(sides: Sides, key: Buffer, bytes: number | null): P
     }
   }
   if (!sides.fieldsExpire) return null;
-  for await (const words of walk(target, 'HSCAN', key, step)) {
+  for await (const words of walk(sides, target, 'HSCAN', key, step)) {
     const fields = words.filter((_, at) => at % 2 === 0);
     const found = await source.connection.ask(fields.length, (out) => {
       for (const field of fields) out.command('HEXISTS', key, field);
@@ -140,6 +140,7 @@ async function compareHashes(sides: Sides, key: Buffer, bytes: number | null): P
 
 /** What SSCAN or HSCAN hands out, page by page; a server may hand out an element twice. Pages are never empty. */
 async function* walk(
+  { pace }: Sides,
   side: Side,
   command: 'SSCAN' | 'HSCAN',
   key: Buffer,
@@ -147,6 +148,7 @@ async function* walk(
 ): AsyncGenerator<readonly Buffer[]> {
   let cursor = '0';
   do {
+    await pace();
     const replies = await side.connection.commands([command, key, cursor, 'COUNT', count]);
     const [next, found] = replies.value(0) as readonly [Buffer, readonly Buffer[]];
     cursor = next.toString('latin1');

@@ -3,7 +3,8 @@
  * the target needs one. Safe only where nobody else writes to the target, and no stream is still to come: what a feed
  * replays over a value that is newer than its place in the stream is applied twice, and what it has replayed already is
  * lost. So it is refused while a run feeds the target, or has left its checkpoint there to go on from; on a replica;
- * where the source follows the target; and where the target's count of changes moved while it was compared.
+ * behind a cutover, when the target is the one that is right: there the source follows it or is fenced; and where the
+ * target's count of changes moved while it was compared.
  */
 import { ReplyError } from '../../client/reply-error.ts';
 import { PreflightError } from '../../core/errors.ts';
@@ -25,6 +26,19 @@ interface ToRepair {
 const LARGEST_BYTES = 64 << 20;
 /** RDB version and checksum of a payload. */
 const FOOTER_BYTES = 10;
+/** No such key: to be asked about, PERSIST needs the right to write and changes nothing. */
+const NO_KEY = 'redis-cutover:none';
+
+/** Why a repair could do harm, and what to type. */
+interface Danger {
+  readonly why: string;
+  readonly hint: string;
+}
+
+const NOBODY_ELSE =
+  'a run that feeds the target brings all writes itself: let it, or flush the target and copy anew; stop all other writers of the target, and compare again';
+const TARGET_IS_RIGHT =
+  'behind a cutover leave the target as it is: it has the newer data; before one, give a login of the source that may write';
 
 export class Repair {
   readonly #source: Server;
@@ -45,8 +59,8 @@ export class Repair {
 
   /** Before anything is compared. Throws PreflightError `repair-unsafe`. */
   async begin(): Promise<void> {
-    const why = await this.#whyUnsafe();
-    if (why !== null) throw unsafe(why);
+    const danger = await this.#whyUnsafe();
+    if (danger !== null) throw unsafe(danger);
     this.#changes = await this.#changesOnTarget();
   }
 
@@ -57,10 +71,10 @@ export class Repair {
   async repair(keys: readonly ToRepair[]): Promise<(string | null)[]> {
     if (keys.length === 0) return [];
     // a run may have begun meanwhile
-    const why = await this.#whyUnsafe();
-    if (why !== null) throw unsafe(why);
+    const danger = await this.#whyUnsafe();
+    if (danger !== null) throw unsafe(danger);
     if ((await this.#changesOnTarget()) !== this.#changes) {
-      throw unsafe('the target was written to while it was compared');
+      throw unsafe({ why: 'the target was written to while it was compared', hint: NOBODY_ELSE });
     }
     const outcomes: (string | null)[] = [];
     for (const key of keys) outcomes.push(await this.#repairOne(key));
@@ -68,22 +82,39 @@ export class Repair {
     return outcomes;
   }
 
-  async #whyUnsafe(): Promise<string | null> {
+  async #whyUnsafe(): Promise<Danger | null> {
     const [source, target] = [this.#source.side.info, this.#target.side.info];
-    if (target.role === 'replica') return 'the target is a replica: it takes its data from its master alone';
-    if (source.role === 'replica' && source.masterReplid === target.masterReplid) {
-      return 'the source is a replica of the target';
+    if (target.role === 'replica') {
+      return { why: 'the target is a replica: it takes its data from its master alone', hint: NOBODY_ELSE };
     }
-    if (!this.#capabilities.restoreReplace)
-      return 'the target is older than 3.0, and has no RESTORE … REPLACE';
+    if (source.role === 'replica' && source.masterReplid === target.masterReplid) {
+      return { why: 'the source is a replica of the target', hint: TARGET_IS_RIGHT };
+    }
+    if (!this.#capabilities.restoreReplace) {
+      const why = 'the target is older than 3.0, and has no RESTORE … REPLACE';
+      return { why, hint: 'flush the target and copy anew' };
+    }
     for (const [{ session }, what] of [
       [this.#target, 'the target is fed by a run, or one has left its place there to go on from'],
       [this.#source, 'the source is itself the target of a run'],
     ] as const) {
-      if (Number(await session.call('EXISTS', LEASE_KEY)) > 0) return what;
-      if (Number(await session.call('EXISTS', CHECKPOINT_KEY)) > 0) return what;
+      for (const key of [LEASE_KEY, CHECKPOINT_KEY]) {
+        if (Number(await session.call('EXISTS', key)) > 0) return { why: what, hint: NOBODY_ELSE };
+      }
     }
-    return null;
+    return source.role === 'replica' ? null : this.#whyNotWritable();
+  }
+
+  /** A source that refuses its own users is most likely fenced. */
+  async #whyNotWritable(): Promise<Danger | null> {
+    try {
+      await this.#source.session.call('PERSIST', NO_KEY);
+      return null;
+    } catch (error) {
+      if (!(error instanceof ReplyError)) throw error;
+      const why = `the source takes no writes from this login (${error.prefix}): it is fenced behind a cutover, or the login is for reading alone`;
+      return { why, hint: TARGET_IS_RIGHT };
+    }
   }
 
   /** Moves with each change of a key; counts from 0 again behind a save. What expires does not count. */
@@ -140,9 +171,6 @@ export class Repair {
   }
 }
 
-function unsafe(why: string): PreflightError {
-  return new PreflightError(`nothing was repaired: ${why}`, {
-    code: 'repair-unsafe',
-    hint: 'end the run first (promote it, or flush the target and copy anew), stop all writers of the target, and compare again',
-  });
+function unsafe({ why, hint }: Danger): PreflightError {
+  return new PreflightError(`nothing was repaired: ${why}`, { code: 'repair-unsafe', hint });
 }

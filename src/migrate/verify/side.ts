@@ -32,15 +32,23 @@ export interface Sides {
   readonly source: Side;
   readonly target: Side;
   readonly ttlToleranceMs: number;
+  /** Before each question: resolves when the servers are to be asked again (throttle.ts). */
+  readonly pace: () => Promise<void>;
   /** Fields of hashes expire on both servers (HPEXPIRETIME), and some do in this database. */
   readonly fieldsExpire: boolean;
 }
 
+/** MGET and EXISTS (3.0.3) take any keys in one command; in cluster mode only those of one slot. */
+export function takesManyKeys({ info }: Side): boolean {
+  return info.atLeast(3, 2) && !info.clusterEnabled;
+}
+
 /** The same commands on both sides at once. Throws ReplyError for the first error reply. */
 export async function askBoth(
-  { source, target }: Sides,
+  { source, target, pace }: Sides,
   ...commands: readonly BulkCommand[]
 ): Promise<readonly [Replies, Replies]> {
+  await pace();
   return Promise.all([source.connection.commands(...commands), target.connection.commands(...commands)]);
 }
 

@@ -4,6 +4,7 @@
  * one side does not tell is not compared.
  */
 import type { Replies, ReplyValue } from '../../resp/reply-batch.ts';
+import type { BulkCommand } from './bulk-connection.ts';
 import { elementsPerPiece } from './pieces.ts';
 import { askBoth, digestOf, type Sides, timeOf } from './side.ts';
 import { textOf } from './values.ts';
@@ -13,6 +14,7 @@ const STREAM_FIELDS = ['length', 'last-generated-id', 'max-deleted-entry-id', 'e
 /** Of XINFO GROUPS; `lag` follows from them. */
 const GROUP_FIELDS = ['name', 'last-delivered-id', 'pending', 'entries-read'];
 const PENDING_AT_ONCE = 1000;
+const GROUPS_AT_ONCE = 16;
 /** How far the times of two answers to one question may be off. */
 const CLOCK_MS = 1000;
 
@@ -32,15 +34,19 @@ export async function compareStreams(
     ['XINFO', 'GROUPS', key],
     ['XRANGE', key, '-', '+', 'COUNT', count],
   );
-  const [here, there] = [mapOf(left.value(0)), mapOf(right.value(0))];
-  if (!isSameIn(STREAM_FIELDS, here, there)) return stateOf(STREAM_FIELDS, here, there);
+  if (!left.isSame(0, right)) {
+    const [here, there] = [wordsOf(left.value(0)), wordsOf(right.value(0))];
+    if (!isSameIn(STREAM_FIELDS, here, there)) return stateOf(STREAM_FIELDS, here, there);
+  }
   if (!left.isSame(2, right)) return digestOf(left.raw(2), right.raw(2));
-  const length = Number(textOf(here.get('length')));
-  const state =
-    length > count
-      ? await compareEntries(sides, key, lastId(left, 2), elementsPerPiece(bytes, length))
-      : null;
-  return state ?? compareGroups(sides, key, groupsOf(left.value(1)), groupsOf(right.value(1)));
+  if (left.elements(2) === count) {
+    const length = Number(textOf(fieldOf(wordsOf(left.value(0)), 'length')));
+    const state = await compareEntries(sides, key, lastId(left, 2), elementsPerPiece(bytes, length));
+    if (state !== null) return state;
+  }
+  const groups = rowsOf(left.value(1));
+  const state = left.isSame(1, right) ? null : differsInGroups(groups, rowsOf(right.value(1)));
+  return state ?? compareMembers(sides, key, groups.map(nameOf));
 }
 
 /** The entries behind this id. */
@@ -62,80 +68,99 @@ function lastId(replies: Replies, at: number): string {
   return textOf(rowsOf(replies.value(at)).at(-1)?.[0]);
 }
 
-type Group = ReadonlyMap<string, ReplyValue>;
-
-async function compareGroups(
-  sides: Sides,
-  key: Buffer,
-  here: ReadonlyMap<string, Group>,
-  there: ReadonlyMap<string, Group>,
-): Promise<string | null> {
-  if (here.size !== there.size) return `${here.size} groups, ${there.size}`;
-  for (const [name, group] of here) {
-    const other = there.get(name);
-    if (other === undefined) return digestOf('group', name);
+/** Their names, places and counters. Every release tells of them in the order of their names. */
+function differsInGroups(here: readonly Words[], there: readonly Words[]): string | null {
+  if (here.length !== there.length) return `${here.length} groups, ${there.length}`;
+  for (const [at, group] of here.entries()) {
+    const other = wordsOf(there[at] ?? null);
     if (!isSameIn(GROUP_FIELDS, group, other)) return stateOf(GROUP_FIELDS, group, other);
-    const state = await compareMembers(sides, key, Buffer.from(name, 'latin1'));
-    if (state !== null) return state;
   }
   return null;
 }
 
-/** The consumers of a group by their names (when they were last seen each server says for itself), and what they hold. */
-async function compareMembers(sides: Sides, key: Buffer, group: Buffer): Promise<string | null> {
-  for (let from = '-'; ; ) {
-    const replies = await askBoth(
+/** The consumers of groups by their names (when they were last seen each server says for itself), and what they hold. */
+async function compareMembers(sides: Sides, key: Buffer, groups: readonly Buffer[]): Promise<string | null> {
+  for (let from = 0; from < groups.length; from += GROUPS_AT_ONCE) {
+    const some = groups.slice(from, from + GROUPS_AT_ONCE);
+    const [left, right] = await askBoth(
       sides,
-      ['XINFO', 'CONSUMERS', key, group],
+      ['TIME'],
+      ...some.flatMap((group): BulkCommand[] => [
+        ['XINFO', 'CONSUMERS', key, group],
+        ['XPENDING', key, group, '-', '+', PENDING_AT_ONCE],
+      ]),
+    );
+    for (const [index, group] of some.entries()) {
+      const [consumers, pending] = [1 + 2 * index, 2 + 2 * index];
+      const [names, others] = [namesOf(left.value(consumers)), namesOf(right.value(consumers))];
+      if (names !== others) return digestOf(names, others);
+      const state =
+        differsInPending(sides, pendingOf(left, pending, 0), pendingOf(right, pending, 0)) ??
+        (await comparePendingBehind(sides, key, group, left, pending));
+      if (state !== null) return state;
+    }
+  }
+  return null;
+}
+
+/** What is pending behind the page that reply `at` is. */
+async function comparePendingBehind(
+  sides: Sides,
+  key: Buffer,
+  group: Buffer,
+  page: Replies,
+  at: number,
+): Promise<string | null> {
+  for (let [last, place] = [page, at]; last.elements(place) === PENDING_AT_ONCE; place = 1) {
+    const from = idBehind(lastId(last, place));
+    const [left, right] = await askBoth(
+      sides,
       ['TIME'],
       ['XPENDING', key, group, from, '+', PENDING_AT_ONCE],
     );
-    const [consumers, others] = replies.map((each) => namesOf(each.value(0)));
-    if (consumers !== others) return digestOf(consumers ?? '', others ?? '');
-    const [here, there] = replies.map((each) => pendingOf(each.value(2), timeOf(each, 1)));
-    const state = differsInPending(here ?? [], there ?? [], Math.max(sides.ttlToleranceMs, CLOCK_MS));
+    const state = differsInPending(sides, pendingOf(left, 1, 0), pendingOf(right, 1, 0));
     if (state !== null) return state;
-    const last = here?.at(-1);
-    if (last === undefined || replies[0].elements(2) < PENDING_AT_ONCE) return null;
-    from = idBehind(last.id);
+    last = left;
   }
+  return null;
 }
 
 function namesOf(consumers: ReplyValue): string {
   return rowsOf(consumers)
-    .map((row) => textOf(mapOf(row).get('name')))
+    .map((row) => textOf(nameOf(row)))
     .sort()
     .map((name) => `${name.length}:${name}`)
     .join();
 }
 
+/** Rows of XPENDING: id, consumer, for how long it has been held (ms), number of deliveries. */
 interface Pending {
-  readonly id: string;
-  /** Consumer and number of deliveries. */
-  readonly held: string;
-  /** Unix time in ms, true to a few ms: servers tell how long ago it was. */
-  readonly deliveredAt: number;
+  readonly rows: readonly Words[];
+  /** Of the server when it was asked: Unix time in ms. */
+  readonly nowMs: number;
 }
 
-function pendingOf(reply: ReplyValue, nowMs: number): Pending[] {
-  return rowsOf(reply).map(([id, consumer, idleMs, deliveries]) => ({
-    id: textOf(id),
-    held: `${textOf(consumer).length}:${textOf(consumer)} ${textOf(deliveries)}`,
-    deliveredAt: nowMs - Number(idleMs),
-  }));
+function pendingOf(replies: Replies, at: number, timeAt: number): Pending {
+  return { rows: rowsOf(replies.value(at)), nowMs: timeOf(replies, timeAt) };
 }
 
-function differsInPending(
-  here: readonly Pending[],
-  there: readonly Pending[],
-  toleranceMs: number,
-): string | null {
-  const [left, right] = [here, there].map((entries) => entries.map(({ id, held }) => `${id} ${held}`).join());
-  if (left !== right) return digestOf(left ?? '', right ?? '');
-  const other = here.find(
-    ({ deliveredAt }, at) => Math.abs(deliveredAt - (there[at]?.deliveredAt ?? 0)) > toleranceMs,
+function differsInPending(sides: Sides, here: Pending, there: Pending): string | null {
+  const toleranceMs = Math.max(sides.ttlToleranceMs, CLOCK_MS);
+  const isSameHold = (row: Words, other: Words | undefined): boolean =>
+    other !== undefined && [0, 1, 3].every((word) => isSameWord(row[word], other[word]));
+  if (
+    here.rows.length !== there.rows.length ||
+    !here.rows.every((row, at) => isSameHold(row, there.rows[at]))
+  ) {
+    const held = ({ rows }: Pending): string[] =>
+      rows.flatMap(([id, consumer, , deliveries]) => [textOf(id), textOf(consumer), textOf(deliveries)]);
+    return digestOf(...held(here), '', ...held(there));
+  }
+  const deliveredAt = ({ rows, nowMs }: Pending, at: number): number => nowMs - Number(rows[at]?.[2]);
+  const late = here.rows.findIndex(
+    (_, at) => !(Math.abs(deliveredAt(here, at) - deliveredAt(there, at)) <= toleranceMs),
   );
-  return other === undefined ? null : `delivery ${other.id}`;
+  return late < 0 ? null : `delivery ${textOf(here.rows[late]?.[0])}`;
 }
 
 /** The smallest id above this one: `(id` is known from 6.2 on only. */
@@ -145,36 +170,45 @@ function idBehind(id: string): string {
   return next > 0xffffffffffffffffn ? `${BigInt(ms) + 1n}-0` : `${ms}-${next}`;
 }
 
-function rowsOf(reply: ReplyValue): (readonly ReplyValue[])[] {
-  return Array.isArray(reply) ? reply.filter((row) => Array.isArray(row)) : [];
+/** The elements of an array; of XINFO, names and values in turn. */
+type Words = readonly ReplyValue[];
+
+function wordsOf(reply: ReplyValue): Words {
+  return Array.isArray(reply) ? (reply as Words) : [];
 }
 
-/** Names and values in turn. */
-function mapOf(reply: ReplyValue): Map<string, ReplyValue> {
-  const map = new Map<string, ReplyValue>();
-  const words = Array.isArray(reply) ? (reply as readonly ReplyValue[]) : [];
-  for (let at = 0; at + 1 < words.length; at += 2) map.set(textOf(words[at]), words[at + 1]!);
-  return map;
+function rowsOf(reply: ReplyValue): readonly Words[] {
+  return wordsOf(reply).filter((row) => Array.isArray(row));
 }
 
-function groupsOf(reply: ReplyValue): Map<string, Map<string, ReplyValue>> {
-  return new Map(rowsOf(reply).map((row) => [textOf(mapOf(row).get('name')), mapOf(row)]));
+/** undefined where the server has no such field. */
+function fieldOf(words: Words, field: string): ReplyValue | undefined {
+  for (let at = 0; at + 1 < words.length; at += 2) {
+    const name = words[at];
+    if (Buffer.isBuffer(name) && name.length === field.length && name.toString('latin1') === field) {
+      return words[at + 1];
+    }
+  }
+  return undefined;
 }
 
-function isSameIn(
-  fields: readonly string[],
-  here: ReadonlyMap<string, ReplyValue>,
-  there: ReadonlyMap<string, ReplyValue>,
-): boolean {
-  return fields.every(
-    (field) => !here.has(field) || !there.has(field) || textOf(here.get(field)) === textOf(there.get(field)),
-  );
+/** Of a group or consumer. */
+function nameOf(words: Words): Buffer {
+  const name = fieldOf(words, 'name');
+  return Buffer.isBuffer(name) ? name : Buffer.alloc(0);
 }
 
-function stateOf(
-  fields: readonly string[],
-  here: ReadonlyMap<string, ReplyValue>,
-  there: ReadonlyMap<string, ReplyValue>,
-): string {
-  return digestOf(...[here, there].flatMap((map) => fields.map((field) => textOf(map.get(field)))));
+function isSameWord(here: ReplyValue | undefined, there: ReplyValue | undefined): boolean {
+  return Buffer.isBuffer(here) && Buffer.isBuffer(there) ? here.equals(there) : here === there;
+}
+
+function isSameIn(fields: readonly string[], here: Words, there: Words): boolean {
+  return fields.every((field) => {
+    const [value, other] = [fieldOf(here, field), fieldOf(there, field)];
+    return value === undefined || other === undefined || isSameWord(value, other);
+  });
+}
+
+function stateOf(fields: readonly string[], here: Words, there: Words): string {
+  return digestOf(...[here, there].flatMap((words) => fields.map((field) => textOf(fieldOf(words, field)))));
 }

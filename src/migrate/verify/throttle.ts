@@ -1,4 +1,4 @@
-/** Keeps a comparison from slowing the source down: when the source answers late, less is asked of it. */
+/** Keeps a comparison from slowing a server down: when that answers late, less is asked of both. */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerSession } from '../../client/session.ts';
@@ -10,22 +10,28 @@ const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 1000;
 
 export class Throttle {
-  readonly #source: ServerSession;
+  readonly #server: ServerSession;
   readonly #maxLatencyMs: number;
   readonly #latencies: number[] = [];
   readonly #end = new AbortController();
   #pauseMs = 0;
+  #pause: Promise<void> | null = null;
 
   /** @param maxLatencyMs a PING may take so long */
-  constructor(source: ServerSession, maxLatencyMs: number) {
-    this.#source = source;
+  constructor(server: ServerSession, maxLatencyMs: number) {
+    this.#server = server;
     this.#maxLatencyMs = maxLatencyMs;
     void this.#watch();
   }
 
-  /** Before each page of keys. Rejects with an AbortError behind stop(). */
+  /** Before each page of keys, and each piece of a large value. Rejects with an AbortError behind stop(). */
   async wait(): Promise<void> {
-    if (this.#pauseMs > 0) await delay(this.#pauseMs, undefined, { signal: this.#end.signal });
+    if (this.#pauseMs === 0) return;
+    // one timer for all who wait
+    this.#pause ??= delay(this.#pauseMs, undefined, { signal: this.#end.signal }).finally(() => {
+      this.#pause = null;
+    });
+    await this.#pause;
   }
 
   stop(): void {
@@ -37,7 +43,7 @@ export class Throttle {
     try {
       while (!signal.aborted) {
         const began = performance.now();
-        await this.#source.call('PING');
+        await this.#server.call('PING');
         this.#judge(performance.now() - began);
         await delay(LOOK_EVERY_MS, undefined, { signal });
       }

@@ -17,10 +17,10 @@ import { LEASE_KEY } from '../../target/write/lease.ts';
 import { BulkConnection } from './bulk-connection.ts';
 import { compareKeys, type Difference } from './compare-keys.ts';
 import { differingLibraries } from './functions.ts';
-import { keyCommand, writeKeyCommand } from './key-command.ts';
+import { keyCommand, writeKeyCommand, writeManyKeys } from './key-command.ts';
 import type { MismatchSink } from './mismatches.ts';
 import { Repair } from './repair.ts';
-import type { Server, Side, Sides } from './side.ts';
+import { type Server, type Side, type Sides, takesManyKeys } from './side.ts';
 import { Throttle } from './throttle.ts';
 
 export interface VerifyRequest {
@@ -111,7 +111,7 @@ class Comparison {
   readonly #source: Server;
   readonly #target: Server;
   readonly #repair: Repair | null;
-  readonly #throttle: Throttle;
+  readonly #throttles: readonly Throttle[];
   #suspects = new Map<string, Suspect>();
   #compared = 0;
   #total = 0;
@@ -124,7 +124,7 @@ class Comparison {
     this.#request = request;
     this.#source = source;
     this.#target = target;
-    this.#throttle = new Throttle(source.session, options.maxLatencyMs);
+    this.#throttles = [source, target].map(({ session }) => new Throttle(session, options.maxLatencyMs));
     this.#repair = options.repair === 'none' ? null : new Repair(source, target, options.repair);
   }
 
@@ -151,7 +151,7 @@ class Comparison {
       if (mode !== 'count') await this.#functions();
       return { compared: this.#compared, ...this.#counts };
     } finally {
-      this.#throttle.stop();
+      for (const throttle of this.#throttles) throttle.stop();
     }
   }
 
@@ -270,7 +270,7 @@ class Comparison {
     const failures: unknown[] = [];
     for await (const page of pages) {
       const keys = db === 0 ? page.filter((key) => !OUR_KEYS.some((own) => own.equals(key))) : page;
-      await this.#throttle.wait();
+      await this.#pace();
       const job = look(keys)
         .catch((error: unknown) => void failures.push(error))
         .finally(() => underWay.delete(job));
@@ -299,6 +299,11 @@ class Comparison {
 
   async #lookForExtra(db: number, keys: readonly Buffer[]): Promise<void> {
     const { connection } = this.#source.side;
+    if (takesManyKeys(this.#source.side)) {
+      const all = await connection.ask(1, (out) => writeManyKeys(out, EXISTS.name, keys));
+      connection.check(all, 0, EXISTS.name);
+      if (all.integer(0) === keys.length) return;
+    }
     const replies = await connection.ask(keys.length, (out) => {
       for (const key of keys) writeKeyCommand(out, EXISTS, key);
     });
@@ -346,7 +351,7 @@ class Comparison {
       for (let from = 0; from < ofDatabase.length; from += PAGE_KEYS) {
         const page = ofDatabase.slice(from, from + PAGE_KEYS);
         const before = new Map(page.map(({ found }) => [found.key.toString('latin1'), found]));
-        await this.#throttle.wait();
+        await this.#pace();
         const { onBoth, different } = await compareKeys(
           this.#sidesIn(db),
           page.map(({ found }) => found.key),
@@ -420,6 +425,11 @@ class Comparison {
     await delay(lastRoundMs / 2 ** (rounds - round), undefined, { signal: this.#request.signal });
   }
 
+  /** A server that answers late is left alone for a while. */
+  readonly #pace = async (): Promise<void> => {
+    for (const throttle of this.#throttles) await throttle.wait();
+  };
+
   /** A database that one server has no place for: SELECT is refused there, and that is the answer. */
   async #select(db: number): Promise<void> {
     await Promise.all(
@@ -436,6 +446,7 @@ class Comparison {
     return {
       source,
       target,
+      pace: this.#pace,
       ttlToleranceMs: Math.max(
         this.#request.options.ttlToleranceMs,
         source.info.atLeast(7, 0) && target.info.atLeast(7, 0) ? 0 : TOLD_AS_REST_MS,

@@ -1,12 +1,19 @@
 /** What needs no server of a comparison: equality of values, the list of keys, the throttle. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ReplyError } from '../../../src/client/reply-error.ts';
 import type { ServerSession } from '../../../src/client/session.ts';
+import type { BulkConnection } from '../../../src/migrate/verify/bulk-connection.ts';
+import { compareKeys } from '../../../src/migrate/verify/compare-keys.ts';
 import { registersOf } from '../../../src/migrate/verify/hyperloglog.ts';
 import { type Mismatch, mismatchLine, mismatchText } from '../../../src/migrate/verify/mismatches.ts';
+import { compareInPieces } from '../../../src/migrate/verify/pieces.ts';
+import type { Side, Sides } from '../../../src/migrate/verify/side.ts';
 import { Throttle } from '../../../src/migrate/verify/throttle.ts';
 import { isSameValue } from '../../../src/migrate/verify/values.ts';
+import { Replies, ReplyCollector } from '../../../src/resp/reply-batch.ts';
 import { until } from '../../helpers/wait.ts';
 
 const words = (...texts: string[]): Buffer[] => texts.map((text) => Buffer.from(text));
@@ -62,6 +69,59 @@ describe('equality of values', () => {
   });
 });
 
+/** A connection that answers one request after the other with these bytes. */
+function answering(...answers: readonly string[]): BulkConnection {
+  const queue = [...answers];
+  return {
+    ask: (count: number) => {
+      if (count === 0) return Promise.resolve(new Replies(Buffer.alloc(0), []));
+      const collector = new ReplyCollector();
+      assert.equal(collector.push(Buffer.from(queue.shift() ?? '', 'latin1')), null);
+      assert.equal(collector.complete, count);
+      return Promise.resolve(collector.take(count));
+    },
+    check: (replies: Replies, at: number, command: string) => {
+      const line = replies.error(at);
+      if (line !== null) throw new ReplyError(command, 'the server', line);
+    },
+  } as unknown as BulkConnection;
+}
+
+describe('strings read together', () => {
+  const keys = words('a', 'b', 'c');
+  const heads = `${'+string\r\n:50\r\n:-1\r\n'.repeat(3)}*2\r\n$1\r\n1\r\n$1\r\n1\r\n`;
+  const sidesOf = (clusterEnabled: boolean, ...answers: readonly string[]): Sides => {
+    const info = { atLeast: () => true, clusterEnabled } as unknown as Side['info'];
+    const side = (): Side => ({ connection: answering(heads, ...answers), info, holdsExpiries: false });
+    return {
+      source: side(),
+      target: side(),
+      ttlToleranceMs: 0,
+      fieldsExpire: false,
+      pace: () => Promise.resolve(),
+    };
+  };
+
+  it('a key that became something else on both sides meanwhile is not taken for equal', async () => {
+    // MGET is silent about b, which is a list now, and about c, which is gone
+    const sides = sidesOf(
+      false,
+      '*3\r\n$1\r\nx\r\n$-1\r\n$-1\r\n',
+      '-WRONGTYPE Operation against a key holding the wrong kind of value\r\n$-1\r\n',
+    );
+    const { different } = await compareKeys(sides, keys);
+    assert.deepEqual(
+      different.map(({ key, kind }) => `${key}: ${kind}`),
+      ['b: value'],
+    );
+  });
+
+  it('in cluster mode one by one: no command may ask for keys of several slots', async () => {
+    const sides = sidesOf(true, '$1\r\nx\r\n'.repeat(3));
+    assert.deepEqual((await compareKeys(sides, keys)).different, []);
+  });
+});
+
 describe('the list of keys', () => {
   const found: Mismatch = { db: 0, key: Buffer.from('cart:1'), kind: 'value', type: 'hash' };
 
@@ -99,8 +159,48 @@ describe('the throttle', () => {
       return performance.now() - began > 5;
     };
     await until(waits, { what: 'a pause' });
+    const warned = once(process, 'warning').then(([warning]) => String(warning));
+    await Promise.all(Array.from({ length: 50 }, () => throttle.wait()));
+    assert.equal(await Promise.race([warned, delay(20, 'quiet')]), 'quiet', 'however many wait');
     answerMs = 0;
     await until(async () => !(await waits()), { what: 'no pause' });
     throttle.stop();
+  });
+
+  it('is asked before each piece of a large value', async () => {
+    const asked: string[] = [];
+    /** Both sides: one field. */
+    const connection = {
+      commands: ([name = '']: readonly string[]) => {
+        asked.push(name);
+        const walked = '*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n';
+        const bytes = Buffer.from(
+          name === 'HSCAN' ? walked : name === 'HMGET' ? '*1\r\n$1\r\nb\r\n' : ':1\r\n',
+        );
+        return Promise.resolve(new Replies(bytes, [bytes.length]));
+      },
+    } as unknown as BulkConnection;
+    const side: Side = { connection, info: {} as Side['info'], holdsExpiries: false };
+    let opened = (): void => undefined;
+    let waiting = 0;
+    const sides: Sides = {
+      source: side,
+      target: side,
+      ttlToleranceMs: 0,
+      fieldsExpire: false,
+      pace: () =>
+        new Promise((resolve) => {
+          waiting++;
+          opened = resolve;
+        }),
+    };
+    const comparing = compareInPieces(sides, Buffer.from('big'), 'hash', null);
+    for (const [turn, before] of [[], ['HLEN', 'HLEN']].entries()) {
+      await until(async () => waiting === turn + 1, { what: 'a wait' });
+      assert.deepEqual(asked, before);
+      opened();
+    }
+    assert.equal(await comparing, null);
+    assert.deepEqual(asked, ['HLEN', 'HLEN', 'HSCAN', 'HMGET']);
   });
 });
