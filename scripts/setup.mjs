@@ -122,7 +122,7 @@ function ensureRedisServer() {
 function buildIsFresh() {
   const builtAt = changedAt('dist/cli/main.js');
   const sources = readdirSync('src', { recursive: true }).map((name) => join('src', name));
-  return ['src', ...sources, 'tsconfig.json', 'tsconfig.build.json'].every(
+  return ['src', ...sources, 'tsconfig.json', 'tsconfig.build.json', 'scripts/bundle.mjs'].every(
     (path) => changedAt(path) < builtAt,
   );
 }
@@ -130,10 +130,8 @@ function buildIsFresh() {
 function ensureBuild() {
   if (buildIsFresh()) return;
   say('building (npm run build)');
-  // From nothing: a source that is gone must not live on in dist/.
-  rmSync('dist', { recursive: true, force: true });
   if (run('npm', ['run', '--silent', 'build'])) return;
-  // tsc writes files even where it finds errors; they must not pass for a build next time.
+  // What was written before it failed must not pass for a build next time.
   rmSync('dist', { recursive: true, force: true });
   giveUp('the build failed, see above');
 }

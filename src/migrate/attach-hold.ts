@@ -15,9 +15,12 @@ import { changeMark } from './change-mark.ts';
 import type { OwnHistory } from './leftovers.ts';
 import type { CheckedPair } from './pair-context.ts';
 import { makeMaster, type ReplicationState, replicaOf, replicationState } from './roles.ts';
-import { readSetting, type Setting, writeSettings } from './settings.ts';
+import { readSettings, type Setting, writeSettings } from './settings.ts';
 
 const LOADING_LIMIT_MS = 30_000;
+const USUAL_TIMEOUT_S = 60;
+/** As often as a master sends PING by default. */
+const LONGEST_SILENCE_MS = 10_000;
 
 export interface HoldRequest extends CheckedPair {
   /** Settings that an earlier process of this run has changed, with the values of before. */
@@ -39,6 +42,8 @@ export class AttachHold {
   readonly credentials: ReplicaCredentials;
   /** True where the target speaks TLS to its master. */
   readonly tls: boolean;
+  /** So often it must hear something, or it takes its master for dead. */
+  readonly signOfLifeMs: number;
   #address: AttachAddress | null = null;
   #released = false;
   #regaining: Promise<void> = Promise.resolve();
@@ -47,11 +52,13 @@ export class AttachHold {
     request: HoldRequest,
     credentials: ReplicaCredentials,
     tls: boolean,
+    signOfLifeMs: number,
     settings: { wanted: readonly Setting[]; former: readonly Setting[] },
   ) {
     this.#request = request;
     this.credentials = credentials;
     this.tls = tls;
+    this.signOfLifeMs = signOfLifeMs;
     this.#wanted = settings.wanted;
     this.#former = settings.former;
   }
@@ -61,19 +68,28 @@ export class AttachHold {
     const { facts, target } = request;
     const since5 = facts.target.atLeast(5, 0);
     const former = new Map(request.former.map(({ name, value }) => [name, value]));
+    const readOnly = since5 ? 'replica-read-only' : 'slave-read-only';
+    const present = await readSettings(target, [
+      readOnly,
+      'repl-diskless-load',
+      'masterauth',
+      'masteruser',
+      'tls-replication',
+      'repl-timeout',
+    ]);
     const wanted: Setting[] = [];
-    const want = async (name: string, value: string): Promise<void> => {
-      const present = former.get(name) ?? (await readSetting(target, name));
+    const want = (name: string, value: string): void => {
+      const before = former.get(name) ?? present.get(name);
       // a release that does not have it does without
-      if (present === null || present === value) return;
-      former.set(name, present);
+      if (before === undefined || before === value) return;
+      former.set(name, before);
       wanted.push({ name, value });
     };
-    await want(since5 ? 'replica-read-only' : 'slave-read-only', 'yes');
+    want(readOnly, 'yes');
     // the target loads while the source sends
-    await want('repl-diskless-load', 'on-empty-db');
-    const ownPassword = former.has('masterauth') ? '' : ((await readSetting(target, 'masterauth')) ?? '');
-    const username = facts.target.atLeast(6, 0) ? await readSetting(target, 'masteruser') : null;
+    want('repl-diskless-load', 'on-empty-db');
+    const ownPassword = former.has('masterauth') ? '' : (present.get('masterauth') ?? '');
+    const username = present.get('masteruser') ?? '';
     const password = new Secret(ownPassword === '' ? randomBytes(24).toString('base64url') : ownPassword);
     if (ownPassword === '') {
       former.set('masterauth', '');
@@ -81,8 +97,9 @@ export class AttachHold {
     }
     return new AttachHold(
       request,
-      { username: username === null || username === '' ? null : username, password },
-      (await readSetting(target, 'tls-replication')) === 'yes',
+      { username: username === '' ? null : username, password },
+      present.get('tls-replication') === 'yes',
+      signOfLifeFor(present.get('repl-timeout') ?? null),
       { wanted, former: [...former].map(([name, value]) => ({ name, value })) },
     );
   }
@@ -91,7 +108,8 @@ export class AttachHold {
   async take(address: AttachAddress): Promise<void> {
     const { journal } = this.#request;
     this.#address = address;
-    await journal('attach-at', address);
+    // on the disk with the line behind it
+    await journal('attach-at', address, 'buffered');
     await journal('attach', this.#former);
     await this.follow();
   }
@@ -170,6 +188,12 @@ export class AttachHold {
     const mark = of === '' || replid === of ? null : await changeMark(target);
     if (mark !== null) await journal('attach-useless', { of, replid, mark });
   }
+}
+
+/** @param replTimeout seconds, as CONFIG GET says it; null: it does not */
+function signOfLifeFor(replTimeout: string | null): number {
+  const seconds = Number(replTimeout ?? USUAL_TIMEOUT_S) || USUAL_TIMEOUT_S;
+  return Math.min(LONGEST_SILENCE_MS, (seconds * 1000) / 4);
 }
 
 export function isSameAddress(one: AttachAddress | null, other: AttachAddress | null): boolean {

@@ -8,7 +8,7 @@ import type { KeyspaceEntry, ServerInfo } from '../client/server-info.ts';
 import type { ServerSession } from '../client/session.ts';
 import type { PairSpec } from '../core/endpoint.ts';
 import { PreflightError } from '../core/errors.ts';
-import type { CheckResult } from '../core/events.ts';
+import type { CheckResult, SettingProposal } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import { capabilitiesOf, type TargetCapabilities } from '../target/write/capabilities.ts';
 import { type FenceMeans, fenceMeans } from '../target/write/fence.ts';
@@ -61,6 +61,8 @@ export interface PairFacts {
   readonly feed: Feed;
   readonly capabilities: TargetCapabilities;
   readonly lacking: Lacking;
+  /** Settings of the source that the run would do better with. */
+  readonly proposals: readonly SettingProposal[];
   readonly sourceFence: FenceMeans;
   readonly targetFence: FenceMeans;
 }
@@ -118,32 +120,32 @@ export async function preflight(
   options: RunOptions,
   resumesFeed: Feed | null = null,
 ): Promise<Preflight> {
-  const sourceInfo = await infoOf(source);
-  const beganMs = performance.now();
-  const targetInfo = await infoOf(target);
+  // all at once where nothing hangs on another answer: a copy begins so many round trips sooner
+  const [[sourceInfo, beganMs], targetInfo] = await Promise.all([
+    infoOf(source).then((info) => [info, performance.now()] as const),
+    infoOf(target),
+  ]);
   if ('status' in sourceInfo || 'status' in targetInfo) {
     return { checks: [sourceInfo, targetInfo].filter((result) => 'status' in result), facts: null };
   }
-  const undecided = {
-    source,
-    target,
-    sourceInfo,
-    targetInfo,
-    sourceFence: await fenceMeans(source, sourceInfo, 'source'),
-    targetFence: await fenceMeans(target, targetInfo, 'target'),
-    options,
-    resumesFeed,
-  };
+  const servers = { source, target, sourceInfo, targetInfo, options, resumesFeed };
   // before the checks: some of them ask for less where the target becomes our replica
-  const choice = await chooseFeed(undecided);
-  const context: CheckContext = { ...undecided, feed: choice.feed };
-  const checks: CheckResult[] = [];
-  for (const check of CHECKS) checks.push(await check(context));
+  const [sourceFence, targetFence, choice] = await Promise.all([
+    fenceMeans(source, sourceInfo, 'source'),
+    fenceMeans(target, targetInfo, 'target'),
+    chooseFeed(servers),
+  ]);
+  const context: CheckContext = { ...servers, sourceFence, targetFence, feed: choice.feed };
+  const [lacking, ...checks] = await Promise.all([
+    lackingOn(context),
+    ...CHECKS.map(async (check) => check(context)),
+  ]);
   // last: the more time has passed since the first look at the source, the better is what is measured
   const load = await measureLoad(source, sourceInfo, beganMs);
-  for (const check of LOAD_CHECKS) checks.push(await check(context, load));
+  checks.push(...(await Promise.all(LOAD_CHECKS.map(async (check) => check(context, load)))));
   checks.push(choice.result);
-  return { checks, facts: factsOf(context, await lackingOn(context)) };
+  const proposals = checks.flatMap(({ proposal }) => proposal ?? []);
+  return { checks, facts: factsOf(context, lacking, proposals) };
 }
 
 /** Throws PreflightError for the first refusal, its code being the name of the check. Returns the facts. */
@@ -158,7 +160,7 @@ export function assertPreflight(pair: PairSpec, { checks, facts }: Preflight): P
   return facts;
 }
 
-function factsOf(context: CheckContext, lacking: Lacking): PairFacts {
+function factsOf(context: CheckContext, lacking: Lacking, proposals: readonly SettingProposal[]): PairFacts {
   const { sourceInfo, targetInfo, sourceFence, targetFence, feed } = context;
   const [major, minor] = targetInfo.commandLevel;
   return {
@@ -177,6 +179,7 @@ function factsOf(context: CheckContext, lacking: Lacking): PairFacts {
       acl: targetFence.kind === 'acl',
     },
     lacking,
+    proposals,
     sourceFence,
     targetFence,
   };

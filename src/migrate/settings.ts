@@ -14,6 +14,20 @@ export async function readSetting(session: ServerSession, name: string): Promise
   return typeof value === 'string' ? value : null;
 }
 
+/** Several at once, by name: those that the server has. Throws ReplyError where one is refused. */
+export async function readSettings(
+  session: ServerSession,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const settings = new Map<string, string>();
+  const values = await Promise.all(names.map((name) => readSetting(session, name)));
+  for (const [index, name] of names.entries()) {
+    const value = values[index];
+    if (typeof value === 'string') settings.set(name, value);
+  }
+  return settings;
+}
+
 /** One after the other; throws ReplyError for the first that is refused. */
 export async function writeSettings(session: ServerSession, settings: readonly Setting[]): Promise<void> {
   for (const { name, value } of settings) await session.call('CONFIG', 'SET', name, value);

@@ -1,7 +1,7 @@
 /**
  * The dialogue by which a replica introduces itself: a table of steps, and for each reply what it means
- * (protocol.md 1.1-1.4). Pure: link.ts sends and waits, one request at a time. PSYNC is never pipelined: a server
- * with unsent output refuses it.
+ * (protocol.md 1.1-1.4). Pure: link.ts sends and waits. PSYNC is never pipelined: a server with
+ * unsent output refuses it.
  */
 
 import { EXIT, SourceError } from '../core/errors.ts';
@@ -11,8 +11,11 @@ import { printable, withoutEchoes } from '../core/text.ts';
 
 export interface HandshakeStep {
   readonly words: readonly string[];
-  /** `auth`: must succeed. `ping`: the server must answer. `option`: any answer will do. */
-  readonly kind: 'auth' | 'ping' | 'option';
+  /**
+   * `auth`: must succeed. `ping`: the server must answer. `option`: any answer will do, but that REPLCONF is unknown.
+   * `wish`: any refusal will do.
+   */
+  readonly kind: 'auth' | 'ping' | 'option' | 'wish';
 }
 
 export interface Introduction {
@@ -21,6 +24,11 @@ export interface Introduction {
   readonly names: ReplicationCommandNames;
   /** For Valkey >= 8.0 only: decides the RDB version that a 9.1 sends (protocol.md 1.7). */
   readonly announceVersion: string | null;
+  /**
+   * Redis >= 8.6: the snapshot without LZF, which costs the source's child most of its time (protocol.md 1.2). That the
+   * checksum be left out as well is not asked for: it guards the way to the target, and a copy that is kept.
+   */
+  readonly plainSnapshot?: boolean;
 }
 
 /**
@@ -31,7 +39,7 @@ const ANNOUNCED_ADDRESS = 'migrator.invalid';
 
 /** One option per REPLCONF: an unknown one makes the server drop those behind it. */
 export function handshakeSteps(introduction: Introduction): HandshakeStep[] {
-  const { username, password, names, announceVersion } = introduction;
+  const { username, password, names, announceVersion, plainSnapshot = false } = introduction;
   const option = (...words: string[]): HandshakeStep => ({
     words: [names.replconf, ...words],
     kind: 'option',
@@ -47,6 +55,7 @@ export function handshakeSteps(introduction: Introduction): HandshakeStep[] {
   steps.push(option('listening-port', '0'), option('ip-address', ANNOUNCED_ADDRESS));
   steps.push(option('capa', 'eof'), option('capa', 'psync2'));
   if (announceVersion !== null) steps.push(option('version', announceVersion));
+  if (plainSnapshot) steps.push({ words: [names.replconf, 'rdb-no-compress', '1'], kind: 'wish' });
   return steps;
 }
 
@@ -93,6 +102,8 @@ export function judgeStep(step: HandshakeStep, line: string): StepOutcome {
       if (isCredentialsMissing(text)) return stop(credentialsMissing(text));
       if (/^NOPERM/.test(text)) return stop(notPermitted(text));
       return isUnknownCommand(text) ? { kind: 'no-replconf', reason: text } : NEXT;
+    case 'wish':
+      return NEXT;
   }
 }
 

@@ -21,6 +21,7 @@ import {
   judgeSyncError,
   parseFraming,
   replconfMissing,
+  type StepOutcome,
 } from './handshake.ts';
 import { type ByteTaker, Wire } from './wire.ts';
 
@@ -45,6 +46,8 @@ export interface LinkSettings {
   readonly endpoint: Endpoint;
   readonly names: ReplicationCommandNames;
   readonly announceVersion: string | null;
+  /** See Introduction. */
+  readonly plainSnapshot?: boolean;
   readonly connectTimeoutMs: number;
   /** Without a byte for this long the link counts as dead; a replica of Redis' own uses repl-timeout, 60 s. */
   readonly silenceMs: number;
@@ -64,6 +67,8 @@ export class SourceLink {
   /** False where the source would take no acknowledgement. */
   #acknowledges = true;
   #failures = 0;
+  /** True once the latest copy has come whole, where it is one that ends with a mark. */
+  #markSeen = false;
   /** Counts redial(): a position asked for before one must not be used after it. */
   #redials = 0;
   /** True once the source has answered anything: from then on a connection that ends is a break. */
@@ -76,6 +81,11 @@ export class SourceLink {
 
   get connected(): boolean {
     return this.#pouringSince !== null;
+  }
+
+  /** True where the latest copy was one without a length, and its mark has come: the source's child has ended. */
+  get markSeen(): boolean {
+    return this.#markSeen;
   }
 
   /**
@@ -132,27 +142,39 @@ export class SourceLink {
     const framing = await this.#ask(wire, resume, replconfRefused);
     this.#pouringSince = Date.now();
     if (framing === null || framing.kind === 'length') return wire.pour(this.#sink).catch(toCutoverError);
-    return wire
-      .pour(new MarkWatcher(this.#sink, framing.mark, () => this.acknowledge()))
-      .catch(toCutoverError);
+    this.#markSeen = false;
+    const seen = (): void => {
+      this.#markSeen = true;
+      this.acknowledge();
+    };
+    return wire.pour(new MarkWatcher(this.#sink, framing.mark, seen)).catch(toCutoverError);
   }
 
   /** The dialogue before PSYNC; returns what REPLCONF was answered where the source does not know it, else null. */
   async #introduce(wire: Wire): Promise<string | null> {
-    const { endpoint, names, announceVersion } = this.#settings;
+    const { endpoint, names, announceVersion, plainSnapshot = false } = this.#settings;
     const password = endpoint.password?.reveal() ?? null;
-    const steps = handshakeSteps({ username: endpoint.username, password, names, announceVersion });
+    const { username } = endpoint;
+    const steps = handshakeSteps({ username, password, names, announceVersion, plainSnapshot });
     let replconfRefused: string | null = null;
-    for (const step of steps) {
+    const judge = (outcome: StepOutcome): void => {
+      if (outcome.kind === 'retry') throw transient(outcome.reason);
+      if (outcome.kind === 'stop') throw outcome.error;
+      if (outcome.kind === 'no-replconf') replconfRefused = outcome.reason;
+    };
+    const greetings = steps.filter(({ kind }) => kind === 'auth' || kind === 'ping');
+    for (const step of greetings) {
       let outcome = judgeStep(step, await this.#firstWord(wire, step.words));
       if (outcome.kind === 'auth-without-user') {
         const again = { ...step, words: ['AUTH', password ?? ''] };
         outcome = judgeStep(again, await this.#request(wire, again.words));
       }
-      if (outcome.kind === 'retry') throw transient(outcome.reason);
-      if (outcome.kind === 'stop') throw outcome.error;
-      if (outcome.kind === 'no-replconf') replconfRefused = outcome.reason;
+      judge(outcome);
     }
+    // in one write, as replicas from 6.2 on do it: a round trip for all of them
+    const options = steps.filter((step) => !greetings.includes(step));
+    wire.write(Buffer.concat(options.map(({ words }) => encodeCommand(words))));
+    for (const step of options) judge(judgeStep(step, await lineOf(wire)));
     return replconfRefused;
   }
 

@@ -9,6 +9,7 @@ import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
 import { PreflightError } from '../../src/core/errors.ts';
 import type { CheckResult } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
+import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { type DemoServer, freePort, startServer } from '../../src/demo/server.ts';
 import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
 import { capabilitiesOf } from '../../src/target/write/capabilities.ts';
@@ -34,8 +35,10 @@ const OPTIONS: RunOptions = {
   resumes: null,
   runDir: '/nowhere',
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  throttle: NO_THROTTLE,
   forwardPublish: false,
   keepSnapshot: false,
+  tuneSource: [],
   spoolMemoryBytes: 1 << 20,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 };
@@ -64,6 +67,43 @@ async function open(
   const session = await ServerSession.open(endpointOf(server, user), role, { connectTimeoutMs: 3000 });
   more.push(session);
   return session;
+}
+
+/** Sessions whose questions go out in waves: the next one when every question of the last is answered. Counts the waves. */
+function inWaves(sessions: readonly ServerSession[]): { sessions: ServerSession[]; waves: () => number } {
+  let waves = 0;
+  let open = 0;
+  const waiting: (() => void)[] = [];
+  const release = (): void => {
+    if (open > 0 || waiting.length === 0) return;
+    waves += 1;
+    open = waiting.length;
+    for (const go of waiting.splice(0)) go();
+  };
+  const asked = async (question: () => Promise<unknown>): Promise<unknown> => {
+    await new Promise<void>((resolve) => {
+      waiting.push(resolve);
+      setImmediate(() => setImmediate(release));
+    });
+    try {
+      return await question();
+    } finally {
+      open -= 1;
+      setImmediate(() => setImmediate(release));
+    }
+  };
+  const wrapped = sessions.map(
+    (session) =>
+      new Proxy(session, {
+        get: (_target, name) => {
+          const member: unknown = Reflect.get(session, name, session);
+          return typeof member === 'function'
+            ? (...args: unknown[]) => asked(() => member.apply(session, args))
+            : member;
+        },
+      }),
+  );
+  return { sessions: wrapped, waves: () => waves };
 }
 
 async function serverWith(...args: string[]): Promise<DemoServer> {
@@ -111,6 +151,15 @@ afterEach(async () => {
 });
 
 describe('preflight', () => {
+  it('asks both servers at once what does not hang on another answer: far servers are checked as fast', async () => {
+    const { sessions, waves } = inWaves([source, target]);
+    const [slowSource, slowTarget] = sessions;
+    const { checks } = await preflight(slowSource!, slowTarget!, OPTIONS);
+    assert.ok(checks.length > 30, `${checks.length} checks`);
+    // 9 in turn on a quiet 7.0; one question after the other would be more than 60
+    assert.ok(waves() <= 12, `${waves()} round trips`);
+  });
+
   it('finds nothing on a healthy pair, and changes nothing', async () => {
     await source.pipeline([
       ['SET', 'a', '1', 'EX', '1000'],

@@ -26,7 +26,7 @@ function names(source: FakeSource, connection = 0): string[] {
 const UNKNOWN_PSYNC = "-ERR unknown command 'PSYNC'\r\n";
 
 describe('the order of the requests', { concurrency: true }, () => {
-  it('AUTH, PING, one option at a time, PSYNC; none is sent before the one before was answered', async (t) => {
+  it('AUTH, PING, the options in one write, PSYNC; each waits for the answers to what was before', async (t) => {
     const requests = ['AUTH', 'PING', ...OPTIONS, 'PSYNC'];
     let early = '';
     const script = requests.flatMap((name, index): Step[] => [
@@ -36,7 +36,8 @@ describe('the order of the requests', { concurrency: true }, () => {
         run: async () => {
           // both ends live in this process: what was sent without waiting is here two turns of the loop later
           for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
-          if (source.received.length !== index + 1) early = source.received.at(-1)!.name;
+          const expected = OPTIONS.includes(name) ? requests.length - 1 : index + 1;
+          if (source.received.length !== expected) early = source.received.at(-1)!.name;
         },
       },
       send(name === 'PSYNC' ? fullResync('RDB') : '+OK\r\n'),
@@ -52,6 +53,24 @@ describe('the order of the requests', { concurrency: true }, () => {
       '?',
       '-1',
     ]);
+  });
+
+  it('asks for a plain snapshot last, and goes on where that is refused in whatever words', async (t) => {
+    for (const refusal of ["-ERR unknown command 'REPLCONF'", '-ERR not supported', '-NOPERM no']) {
+      const requests = ['PING', ...OPTIONS, 'REPLCONF RDB-NO-COMPRESS', 'PSYNC'];
+      const source = await fakeSource(
+        t,
+        requests.flatMap((name): Step[] => [
+          { kind: 'expect', name },
+          send(
+            name === 'PSYNC' ? fullResync('RDB') : name.endsWith('COMPRESS') ? `${refusal}\r\n` : '+OK\r\n',
+          ),
+        ]),
+      );
+      const { sink } = runLink(t, source.port, { plainSnapshot: true });
+      await until(() => sink.length === 3);
+      await source.finished();
+    }
   });
 
   it('asks for the byte behind the last one, and takes CONTINUE with and without an id', async (t) => {

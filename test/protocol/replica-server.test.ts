@@ -12,7 +12,14 @@ import { InvariantError } from '../../src/core/errors.ts';
 import { type PsyncAnswer, ReplicaServer } from '../../src/target/attach/replica-server.ts';
 import { until } from '../helpers/wait.ts';
 import { MARK, makeCertificates, REPLID } from './link-support.ts';
-import { GrowingBytes, PASSWORD, RecordingListener, runServer, ScriptedReplica } from './replica-support.ts';
+import {
+  GrowingBytes,
+  PASSWORD,
+  RecordingListener,
+  runServer,
+  ScriptedReplica,
+  UNHINDERED,
+} from './replica-support.ts';
 
 const FULL: PsyncAnswer = {
   kind: 'full',
@@ -316,6 +323,8 @@ describe('the port', () => {
       password: new Secret(PASSWORD),
       tls: null,
       bytes: new GrowingBytes(),
+      pace: UNHINDERED,
+      signOfLifeMs: 60_000,
       silenceMs: 60_000,
     };
     const listener = new RecordingListener();

@@ -5,6 +5,7 @@ import type { CutoverError } from '../../src/core/errors.ts';
 import { encodeCommand } from '../../src/resp/encode.ts';
 import type { PsyncRequest } from '../../src/target/attach/replica-dialogue.ts';
 import {
+  type Pace,
   type PsyncAnswer,
   type ReplicaBytes,
   type ReplicaListener,
@@ -15,6 +16,12 @@ import type { Cleanup } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
 
 export const PASSWORD = 'S3cretCanary';
+/** Everything goes as it comes. */
+export const UNHINDERED: Pace = {
+  mayPass: () => true,
+  piece: () => Number.POSITIVE_INFINITY,
+  passed: () => undefined,
+};
 
 /** What the server told its listener: calls by name, in order; `decide` is what it is answered. */
 export class RecordingListener implements ReplicaListener {
@@ -85,11 +92,26 @@ export class GrowingBytes implements ReplicaBytes {
 export async function runServer(
   t: Cleanup,
   bytes: ReplicaBytes,
-  { listener = new RecordingListener(), username = null, tls = null }: RunServerOptions = {},
+  {
+    listener = new RecordingListener(),
+    username = null,
+    tls = null,
+    pace = UNHINDERED,
+  }: RunServerOptions = {},
 ): Promise<{ readonly server: ReplicaServer; readonly listener: RecordingListener }> {
   const password = new Secret(PASSWORD);
   const server = await ReplicaServer.listen(
-    { host: '127.0.0.1', port: 0, username, password, tls, bytes, silenceMs: 60_000 },
+    {
+      host: '127.0.0.1',
+      port: 0,
+      username,
+      password,
+      tls,
+      bytes,
+      pace,
+      signOfLifeMs: 60_000,
+      silenceMs: 60_000,
+    },
     listener,
   );
   t.after(() => server.close());
@@ -100,6 +122,7 @@ interface RunServerOptions {
   readonly listener?: RecordingListener;
   readonly username?: string | null;
   readonly tls?: ReplicaTls | null;
+  readonly pace?: Pace;
 }
 
 /** A replica of the test's own: says what it is told to, and keeps what comes. */

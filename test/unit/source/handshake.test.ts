@@ -70,6 +70,20 @@ describe('the steps', () => {
     assert.ok(!steps.some(({ words }) => words[0] === 'REPLCONF'));
   });
 
+  it('asks for a plain snapshot last, where it is known there, and takes any refusal', () => {
+    const last = handshakeSteps({ ...NOBODY, announceVersion: '9.1.0', plainSnapshot: true }).at(-1);
+    assert.deepEqual(last, { words: ['REPLCONF', 'rdb-no-compress', '1'], kind: 'wish' });
+    assert.ok(last !== undefined);
+    for (const refusal of [
+      '-ERR Unrecognized REPLCONF option: rdb-no-compress',
+      "-ERR unknown command 'REPLCONF'",
+      '-ERR not supported',
+      '-NOPERM no',
+    ]) {
+      assert.equal(verdict(judgeStep(last, refusal)), 'next', refusal);
+    }
+  });
+
   it('announces none of the capabilities that change the protocol (protocol.md 1.8)', () => {
     const words = handshakeSteps({ ...NOBODY, announceVersion: '9.1.0' }).flatMap((step) => step.words);
     for (const capability of [
