@@ -163,6 +163,7 @@ function explaining(inner: Operator, renderer: Renderer): Operator {
       return inner.next(allowed);
     },
     confirmByTyping: (question, expected) => inner.confirmByTyping(question, expected),
+    ask: (question) => inner.ask(question),
     close: () => inner.close(),
   };
 }

@@ -3,7 +3,7 @@
  * and turns whatever goes wrong into one message, one hint and an exit code. Read options.ts next.
  */
 import { Command as CommanderCommand, CommanderError } from 'commander';
-import { EXIT, type ExitCode, toCutoverError, UsageError } from '../core/errors.ts';
+import { crashText, EXIT, type ExitCode, toCutoverError, UsageError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 import { printable } from '../core/text.ts';
 import { HostListError } from '../fleet/pair-entries.ts';
@@ -14,8 +14,10 @@ import { completionCommand } from './commands/completion.ts';
 import { cutoverCommand } from './commands/cutover.ts';
 import { demoCommand } from './commands/demo.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { pauseCommand } from './commands/pause.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { statusCommand } from './commands/status.ts';
+import { throttleCommand } from './commands/throttle.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { hideArguments } from './credentials.ts';
 import { optionsFor, type RawOptions } from './options.ts';
@@ -29,6 +31,8 @@ export const COMMANDS: readonly Command[] = [
   resumeCommand,
   statusCommand,
   cutoverCommand,
+  pauseCommand,
+  throttleCommand,
   demoCommand,
   completionCommand(() => COMMANDS),
 ];
@@ -49,6 +53,16 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
   } catch (error) {
     return report(error, json);
   }
+}
+
+/**
+ * Tells of an error that nobody has caught, which ends the program; what it leaves behind is for `resume`.
+ *
+ * @param argv as for main()
+ */
+export function crashed(error: unknown, argv: readonly string[]): ExitCode {
+  process.stderr.write(`${crashText(error)}\n`);
+  return report(error, argv.includes('--json'), EXIT.attention);
 }
 
 async function runProgram(argv: readonly string[], json: boolean): Promise<ExitCode> {
@@ -98,11 +112,27 @@ function usageErrorOf(error: CommanderError): UsageError {
     .replace(/'(--[^'=]+)=.*'/s, "'$1'")
     .replace(/'(-[^-]).*'/s, "'$1'")
     .replace(/unknown command '.*'/s, 'unknown command');
-  return new UsageError(message, { code: 'usage', hint: USAGE_HINT, cause: error });
+  const [, flag = ''] = /unknown option '(-[^']*)'/.exec(message) ?? [];
+  return new UsageError(message, { code: 'usage', hint: REDIS_CLI_FLAGS[flag] ?? USAGE_HINT, cause: error });
 }
 
+const URI_HINT = 'servers are given by URI: --src redis://user@old-1:6379 --dst redis://new-1:6379';
+const PASSWORD_HINT =
+  'arguments can be seen by others (ps): use --askpass, --auth-file, --src-auth-env and --dst-auth-env, or REDISCLI_AUTH';
+
+/** What to type in place of flags of redis-cli that name one server, or show a password. -h is our help. */
+const REDIS_CLI_FLAGS: Readonly<Record<string, string>> = {
+  '-a': PASSWORD_HINT,
+  '--pass': PASSWORD_HINT,
+  '-u': URI_HINT,
+  '-p': URI_HINT,
+  '--user': URI_HINT,
+  '--tls': 'write rediss:// for a server that speaks TLS',
+  '-n': 'all databases are moved, each under its number',
+};
+
 /** Shows an error to people, and to machines too with `--json`. */
-function report(error: unknown, json: boolean): ExitCode {
+function report(error: unknown, json: boolean, exitCode = toCutoverError(error).exitCode): ExitCode {
   const known = toCutoverError(error);
   const lines = known instanceof HostListError ? known.faults : [known.message];
   for (const line of lines) process.stderr.write(`error: ${printable(line, 500)}\n`);
@@ -114,9 +144,9 @@ function report(error: unknown, json: boolean): ExitCode {
     for (const line of lines) {
       renderer.event({ event: 'error', code, message: printable(line, 2000), hint, recovery });
     }
-    renderer.event(summaryOf(known.exitCode));
+    renderer.event(summaryOf(exitCode));
   }
-  return known.exitCode;
+  return exitCode;
 }
 
 function summaryOf(exitCode: ExitCode): MigrationEvent {

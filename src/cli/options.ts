@@ -13,10 +13,13 @@ import {
   type ListenOptions,
   type PairOptions,
   type RunOptions,
+  SOURCE_TUNINGS,
+  type SourceTuningName,
   STANDARD_VERIFY,
   type VerifyOptions,
 } from '../core/options.ts';
 import { printable } from '../core/text.ts';
+import { isThrottled, LEAST_MB, MEGABYTE, MOST_KEYS, MOST_MB, type Throttle } from '../core/throttle.ts';
 import type { RunFile } from '../migrate/run-folder.ts';
 import { parseHost, parseListen } from './uri.ts';
 
@@ -27,6 +30,8 @@ export type CommandName =
   | 'resume'
   | 'status'
   | 'cutover'
+  | 'pause'
+  | 'throttle'
   | 'demo'
   | 'completion';
 
@@ -53,12 +58,13 @@ const WITH_PAIRS = ['migrate', 'check', 'verify'] as const;
 const WITH_SERVERS = ['migrate', 'check', 'verify', 'resume'] as const;
 const WITH_PREFLIGHT = ['migrate', 'check'] as const;
 const WITH_CUTOVER = ['migrate', 'resume'] as const;
-const WITH_SESSION = ['status', 'cutover'] as const;
+const WITH_SESSION = ['status', 'cutover', 'pause', 'throttle'] as const;
 const WITH_LISTEN = ['migrate', 'check', 'resume'] as const;
 
 const FEEDS = ['auto', 'attach', 'write'] as const;
 const CUTOVERS = ['ask', 'auto', 'never'] as const;
 const STOPS = ['in-sync'] as const;
+const TUNINGS = [...SOURCE_TUNINGS, 'all', 'none'] as const;
 const VERIFY_MODES = ['count', 'sample', 'full'] as const;
 
 export const OPTIONS: readonly OptionSpec[] = [
@@ -146,6 +152,31 @@ export const OPTIONS: readonly OptionSpec[] = [
     commands: ['migrate'],
   },
   {
+    flags: '--tune-source <names>',
+    help: 'set for the run, and put back, what check proposes for the source: output-buffer, backlog, compression, by comma; or all',
+    standard: 'none: on a terminal it is asked',
+    values: TUNINGS,
+    ofPair: 'tuneSource',
+    group: 'Migration',
+    commands: WITH_LISTEN,
+  },
+  {
+    flags: '--throttle-keys <n>',
+    help: 'at most so many keys, then commands, a second go to a target; feed write alone can count them',
+    standard: 'as many as it takes',
+    ofPair: 'throttle',
+    group: 'Migration',
+    commands: WITH_LISTEN,
+  },
+  {
+    flags: '--throttle-mb <mb>',
+    help: 'at most so many megabytes a second go to a target',
+    standard: 'as many as it takes',
+    ofPair: 'throttle',
+    group: 'Migration',
+    commands: WITH_LISTEN,
+  },
+  {
     flags: '--run-dir <dir>',
     help: 'state, journal, spool and report of the run',
     standard: './redis-cutover-run-<date>-<time>',
@@ -193,36 +224,42 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--on-start <command>',
     help: 'shell command run before anything of a pair is touched; another exit code than 0 fails the pair',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--on-in-sync <command>',
     help: 'shell command run the first time that a pair is in sync',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--before-cutover <command>',
     help: 'shell command run before the source is touched; another exit code than 0 calls the cutover off',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--on-cutover <command>',
     help: 'shell command run as soon as the target takes writes; another exit code than 0 undoes the cutover',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--on-rollback <command>',
     help: 'shell command run behind a rollback, when the old source takes writes again',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
   {
     flags: '--on-failure <command>',
     help: 'shell command run when a pair that was begun has failed',
+    ofPair: 'hooks',
     group: 'Cutover',
     commands: WITH_CUTOVER,
   },
@@ -256,7 +293,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--workers <n>',
     help: 'worker processes for the pairs; 0: none',
-    standard: 'one a core; for a single pair none',
+    standard: 'one a core; none for a single pair off a terminal',
     group: 'Fleet',
     commands: WITH_CUTOVER,
   },
@@ -391,7 +428,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     flags: '--max-latency-ms <ms>',
-    help: 'a source that answers slower than this is read more slowly',
+    help: 'where a server answers slower than this, both are read more slowly',
     standard: '50',
     group: 'Verify',
     commands: ['verify'],
@@ -436,6 +473,24 @@ export const OPTIONS: readonly OptionSpec[] = [
     commands: ['cutover'],
   },
   {
+    flags: '--off',
+    help: 'undo it: what was paused goes on, what was throttled goes as fast as the target takes it',
+    group: 'Another terminal',
+    commands: ['pause', 'throttle'],
+  },
+  {
+    flags: '--keys <n>',
+    help: 'at most so many keys, then commands, a second; feed write alone can count them',
+    group: 'Another terminal',
+    commands: ['throttle'],
+  },
+  {
+    flags: '--mb <mb>',
+    help: 'at most so many megabytes a second',
+    group: 'Another terminal',
+    commands: ['throttle'],
+  },
+  {
     flags: '--keys <n>',
     help: 'how many keys the old server holds',
     standard: '200000',
@@ -448,6 +503,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     values: 'file',
     group: 'Output',
     commands: ['migrate', 'check', 'verify', 'resume', 'demo'],
+  },
+  {
+    flags: '--report <file>',
+    help: 'a new file that tells what was found: HTML, or JSON where its name ends in .json. Runs have theirs in the run folder',
+    values: 'file',
+    group: 'Output',
+    commands: ['check', 'verify'],
   },
   {
     flags: '--metrics <port>',
@@ -465,7 +527,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     flags: '--json',
     help: 'NDJSON events on stdout and nothing else there; text for people goes to stderr',
     group: 'Output',
-    commands: ['migrate', 'check', 'verify', 'resume', 'status', 'cutover', 'demo'],
+    commands: ['migrate', 'check', 'verify', 'resume', 'status', 'cutover', 'pause', 'throttle', 'demo'],
   },
 ];
 
@@ -483,10 +545,13 @@ export interface RawOptions {
   readonly spoolMemory?: string;
   readonly spoolLimit?: string;
   readonly keepSnapshot?: true;
+  readonly tuneSource?: string;
   readonly maxFailures?: string;
   readonly canary?: string;
   readonly parallel?: string;
   readonly workers?: string;
+  readonly throttleKeys?: string;
+  readonly throttleMb?: string;
   readonly runDir?: string;
   readonly cutover?: string;
   readonly stopAt?: string;
@@ -527,8 +592,11 @@ export interface RawOptions {
   readonly pair?: string[];
   readonly wave?: string;
   readonly confirm?: string;
+  readonly off?: true;
+  readonly mb?: string;
   readonly keys?: string;
   readonly log?: string;
+  readonly report?: string;
   readonly metrics?: string;
   /** As `sourceFence`: true where `--no-input` is not given. */
   readonly input?: boolean;
@@ -577,8 +645,10 @@ export function resolveFormerOptions(
     ...(raw.cutoverTimeout === undefined ? {} : { cutoverTimeoutMs: now.cutoverTimeoutMs }),
     ...(raw.spoolMemory === undefined ? {} : { spoolMemoryBytes: now.spoolMemoryBytes }),
     ...(raw.spoolLimit === undefined ? {} : { spoolLimitBytes: now.spoolLimitBytes }),
+    ...(raw.throttleKeys === undefined && raw.throttleMb === undefined ? {} : { throttle: now.throttle }),
     ...(raw.allowLoss === true ? { allowLoss: true } : {}),
     ...(raw.skipUnknown === true ? { skipUnknown: true } : {}),
+    ...(raw.tuneSource === undefined ? {} : { tuneSource: now.tuneSource }),
     ...(raw.sourceFence === false ? { sourceFence: false } : {}),
     ...(raw.reverse === false ? { reverse: false } : {}),
     hooks: { ...hooks, ...now.hooks },
@@ -610,8 +680,6 @@ export interface Surroundings {
   readonly askPassword: ((question: string) => Promise<Secret>) | null;
   readonly warn: (message: string) => void;
 }
-
-const MEGABYTE = 1024 * 1024;
 
 /**
  * Everything else that a run was asked to do.
@@ -661,11 +729,38 @@ export function resolveRunOptions(raw: RawOptions, around: Surroundings): RunOpt
       sync: commandName('--sync-command', raw.syncCommand) ?? 'SYNC',
       replconf: commandName('--replconf-command', raw.replconfCommand) ?? 'REPLCONF',
     },
+    throttle: throttleOf(['--throttle-keys', raw.throttleKeys], ['--throttle-mb', raw.throttleMb]),
     forwardPublish: raw.forwardPublish ?? false,
     keepSnapshot: raw.keepSnapshot ?? false,
+    tuneSource: tunings('--tune-source', raw.tuneSource),
     spoolMemoryBytes: Math.round(number('--spool-memory', raw.spoolMemory, 1, 1e6) ?? 8) * MEGABYTE,
     spoolLimitBytes: Math.round(number('--spool-limit', raw.spoolLimit, 1, 1e9) ?? Infinity) * MEGABYTE,
   };
+}
+
+type Given = readonly [flag: string, value: string | undefined];
+
+function throttleOf([keysFlag, keys]: Given, [mbFlag, mb]: Given): Throttle {
+  const keysPerSecond = number(keysFlag, keys, 1, MOST_KEYS);
+  const megabytes = number(mbFlag, mb, LEAST_MB, MOST_MB);
+  return {
+    keysPerSecond: keysPerSecond === undefined ? null : Math.round(keysPerSecond),
+    bytesPerSecond: megabytes === undefined ? null : Math.round(megabytes * MEGABYTE),
+  };
+}
+
+/**
+ * The limits of `throttle`; `--off`: none.
+ *
+ * @throws UsageError naming the flag; `bad-value` where neither a limit nor `--off` is given, or both are
+ */
+export function resolveThrottle(raw: RawOptions): Throttle {
+  const throttle = throttleOf(['--keys', raw.keys], ['--mb', raw.mb]);
+  if (isThrottled(throttle) !== (raw.off === true)) return throttle;
+  throw new UsageError(raw.off ? '--off and a limit cannot be given together' : 'no limit is given', {
+    code: 'bad-value',
+    hint: '--keys N, --mb N, or both; --off lifts the limits',
+  });
 }
 
 function fleetOptions(raw: RawOptions): FleetOptions {
@@ -729,10 +824,12 @@ export function formerPairOptions(former: PairOptions, raw: RawOptions): PairOpt
   const kept = Object.entries(former).filter(
     ([key]) => key !== 'flushTarget' && !anew.some((ofPair) => ofPair === key),
   );
-  const { listen } = former;
+  const { hooks, listen } = former;
   const elsewhere = raw.listen === undefined && raw.advertise !== undefined;
   return {
     ...Object.fromEntries(kept),
+    // one that is given anew takes no other away
+    ...(hooks === undefined ? {} : { hooks: { ...hooks, ...resolveHooks(raw) } }),
     ...(listen === undefined || !elsewhere
       ? {}
       : { listen: { ...listen, advertise: parseHost(raw.advertise, '--advertise') } }),
@@ -816,6 +913,14 @@ function choice<T extends string>(
     });
   }
   return found;
+}
+
+/** Several words, or `all`, or `none`. */
+function tunings(flag: string, value: string | undefined): readonly SourceTuningName[] {
+  if (value === undefined || value === 'none') return [];
+  if (value === 'all') return SOURCE_TUNINGS;
+  const named = value.split(',').map((word) => choice(flag, word.trim(), SOURCE_TUNINGS));
+  return SOURCE_TUNINGS.filter((name) => named.includes(name));
 }
 
 function number(flag: string, value: string | undefined, least: number, most: number): number | undefined {

@@ -10,6 +10,7 @@ import {
   type Endpoint,
   type PairSpec,
   Secret,
+  type TlsReferences,
   type TlsSettings,
 } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
@@ -64,8 +65,9 @@ export async function resolveFormerPairs(
     tls: tls === null ? null : { ca: null, cert: null, key: null, ...tls },
   });
   const entries = run.pairs.map(
-    ({ source, target, options, ...rest }): PairEntry => ({
+    ({ source, target, options, tls, ...rest }): PairEntry => ({
       ...rest,
+      ...(tls === undefined ? {} : { tls: formerTls(tls, raw) }),
       where: `pair ${printable(rest.name)}`,
       source: endpointOf(source),
       target: endpointOf(target),
@@ -74,6 +76,12 @@ export async function resolveFormerPairs(
     }),
   );
   return completePairs({ entries, faults: [] }, raw, around);
+}
+
+/** What the command line of `resume` says anew counts for all pairs. */
+function formerTls(tls: TlsReferences, raw: RawOptions): TlsReferences {
+  const kept = Object.entries(tls).filter(([name]) => raw[name as keyof TlsReferences] === undefined);
+  return Object.fromEntries(kept);
 }
 
 // ---- where the pairs are written -------------------------------------------------------------------------------
@@ -123,10 +131,22 @@ async function readHostList(path: string, around: Surroundings): Promise<HostLis
   );
   const warning = path === '-' || !holdsPassword ? null : openFileWarning(path);
   if (warning !== null) around.warn(`there are passwords in it, and ${warning}`);
-  const entries = list.entries.map((entry) =>
-    entry.auth === undefined ? entry : { ...entry, auth: withWholePaths(entry.auth, around.cwd) },
+  const entries = list.entries.map(
+    (entry): PairEntry => ({
+      ...entry,
+      ...(entry.auth === undefined ? {} : { auth: withWholePaths(entry.auth, around.cwd) }),
+      ...(entry.tls === undefined ? {} : { tls: withWholeTlsPaths(entry.tls, around.cwd) }),
+    }),
   );
   return { ...list, entries };
+}
+
+function withWholeTlsPaths(tls: TlsReferences, cwd: string): TlsReferences {
+  const whole = Object.entries(tls).map(([name, value]) => [
+    name,
+    name === 'sni' ? value : resolve(cwd, value),
+  ]);
+  return Object.fromEntries(whole);
 }
 
 /** resume may be run in another folder. */
@@ -155,7 +175,7 @@ async function completePairs(
     }
   };
   const sources = credentialSources(raw, around);
-  const tls = readTls(raw);
+  const common = readTls(raw);
   if (faults.size === 0) refuseUnusedTls(entries, raw);
   // what is wrong with the command line is not the list's fault
   if (entries.some(({ settings }) => settings.size > 0)) resolveRunOptions(raw, around);
@@ -182,9 +202,11 @@ async function completePairs(
   };
 
   const pairs = known.map(({ where, settings: _, ...pair }): PairSpec => {
+    const own = pair.tls;
+    const tls = own === undefined ? common : attempt(where, () => readTls({ ...raw, ...own }));
     const complete = (side: Side): Endpoint => {
       const endpoint = attempt(where, () => withCredentials(pair[side], asked[side])) ?? pair[side];
-      return { ...endpoint, tls: endpoint.tls === null ? null : tls };
+      return { ...endpoint, tls: endpoint.tls === null ? null : (tls ?? common) };
     };
     const name = pair.name ?? addressOf(pair.source);
     return { ...pair, name, source: complete('source'), target: complete('target') };

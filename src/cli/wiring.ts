@@ -1,14 +1,14 @@
 /** Ties a command to this process: its environment, its terminal (src/ui) and its signals. */
 import { hostname, userInfo } from 'node:os';
 import { text } from 'node:stream/consumers';
-import { Secret } from '../core/endpoint.ts';
+import { type PairSpec, Secret } from '../core/endpoint.ts';
 import { EXIT, type ExitCode } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
+import type { Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
-import { serveMetrics } from '../fleet/metrics.ts';
 import type { SessionIo } from '../fleet/session.ts';
 import type { SessionFacts } from '../report/recorder.ts';
-import { withReport } from '../report/report-files.ts';
+import { withReport, withReportFile } from '../report/report-files.ts';
 import { audited } from '../ui/audit.ts';
 import { withoutRepeats } from '../ui/filter.ts';
 import { formatTotals } from '../ui/format.ts';
@@ -27,6 +27,14 @@ export interface ReportedRun {
   /** True where the run was begun by an earlier session. */
   readonly resumes: boolean;
   readonly pairs: number;
+}
+
+/** The same of a command without a run folder. */
+export interface ReportedCommand {
+  readonly command: CommandName;
+  /** A new file. */
+  readonly file: string;
+  readonly pairs: readonly PairSpec[];
 }
 
 /** The real environment of the process. With `--json` people read stderr. */
@@ -54,19 +62,22 @@ export function surroundings(raw: RawOptions): Surroundings {
 /**
  * Runs `session` with the renderer and the operator that fit, and gives the terminal back however it ends.
  *
- * @param reported the run of which a report is made; null: none
+ * @param reported of what a report is made; null: none
  * @returns the session's exit code; 130 where it ended with an AbortError after a signal
  */
 export async function inSession(
   raw: RawOptions,
   cutover: RunOptions['cutover'],
   session: (io: SessionIo) => Promise<ExitCode>,
-  reported: ReportedRun | null = null,
+  reported: ReportedRun | ReportedCommand | null = null,
 ): Promise<ExitCode> {
   const metricsPort = resolveMetricsPort(raw);
-  const metrics = metricsPort === null ? null : await serveMetrics(metricsPort, ownVersion());
+  // loaded where it is used: what a migration takes begins with the start of the program
+  const metrics =
+    metricsPort === null
+      ? null
+      : await (await import('../fleet/metrics.ts')).serveMetrics(metricsPort, ownVersion());
   const abort = new AbortController();
-  // loaded where it is used: with --json, what a migration takes begins with the start of the program
   const live =
     !raw.json && canRedraw(process.stdout)
       ? (await import('../ui/live.ts')).liveRenderer(process.stdout)
@@ -75,8 +86,7 @@ export async function inSession(
     ? jsonRenderer(process.stdout)
     : withoutRepeats(live ?? plainRenderer(process.stdout));
   const logged = raw.log === undefined ? shown : withLog(shown, raw.log);
-  const recorded =
-    reported === null ? logged : withReport(logged, reported.dir, reported.resumes, factsOf(reported));
+  const recorded = reported === null ? logged : withReportOf(logged, reported);
   const renderer = metrics === null ? recorded : metrics.watch(recorded);
 
   const stop = (signal: NodeJS.Signals): void => {
@@ -131,8 +141,16 @@ export async function inSession(
   }
 }
 
-function factsOf({ command, pairs }: ReportedRun): SessionFacts {
-  return { command, version: ownVersion(), by: `${userName()}@${hostname()}`, pairs };
+function withReportOf(inner: Renderer, reported: ReportedRun | ReportedCommand): Renderer {
+  const facts = (pairs: number): SessionFacts => ({
+    command: reported.command,
+    version: ownVersion(),
+    by: `${userName()}@${hostname()}`,
+    pairs,
+  });
+  return 'file' in reported
+    ? withReportFile(inner, reported.file, reported.pairs, facts(reported.pairs.length))
+    : withReport(inner, reported.dir, reported.resumes, facts(reported.pairs));
 }
 
 function userName(): string {

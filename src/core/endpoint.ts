@@ -60,9 +60,19 @@ export interface PairSpec {
   readonly options?: PairOptions;
   /** Where the host list says its passwords are: `env:NAME`, `file:PATH`. No secrets: resume needs them again. */
   readonly auth?: AuthReferences;
+  /** What the host list says of TLS for its servers, otherwise than the command line. Paths: resume reads them again. */
+  readonly tls?: TlsReferences;
 }
 
 export interface AuthReferences {
   readonly source?: string;
   readonly target?: string;
+}
+
+/** Files (PEM), and the server name to verify, by the names of the flags and columns. */
+export interface TlsReferences {
+  readonly cacert?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly sni?: string;
 }

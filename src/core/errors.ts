@@ -3,6 +3,8 @@
  * turns one into an exit code, a message and a hint. Callers branch on `recovery`, never on message text.
  */
 
+import { printable, withoutEchoes } from './text.ts';
+
 /** What can be done about an error: dial again, take a new full copy, ask a person, or nothing. */
 export type Recovery = 'reconnect' | 'resync' | 'operator' | 'none';
 
@@ -132,8 +134,20 @@ export function assertNever(value: never): never {
 /** Any thrown value as one of ours; a stranger becomes an InvariantError that keeps it as the cause. */
 export function toCutoverError(error: unknown): CutoverError {
   if (error instanceof CutoverError) return error;
-  const wrapped = new InvariantError(error instanceof Error ? error.message : String(error));
+  const wrapped = new InvariantError(withoutEchoes(error instanceof Error ? error.message : String(error)));
   wrapped.cause = error;
   if (error instanceof Error && error.stack !== undefined) wrapped.stack = error.stack;
   return wrapped;
+}
+
+/**
+ * The message and the trace of an error that nobody has caught, on lines of their own. node would print the fields of
+ * the error as well, and those of ioredis' errors are the arguments of the command: passwords.
+ */
+export function crashText(error: unknown): string {
+  if (!(error instanceof Error)) return `Error: ${printable(withoutEchoes(String(error)))}`;
+  // the trace begins with the message, which may look like anything
+  const calls = error.stack?.split('\n').filter((line) => /^ {4}at /.test(line)) ?? [];
+  const message = withoutEchoes(`${error.name}: ${error.message}`);
+  return [message, ...calls].map((line) => printable(line)).join('\n');
 }

@@ -3,8 +3,10 @@
  * renderers. Keys named in design.md are fixed; `ts` is added by the renderer.
  */
 import type { CutoverError } from './errors.ts';
+import type { SourceTuningName } from './options.ts';
 import type { Phase } from './phase.ts';
 import { printable } from './text.ts';
+import type { Throttle } from './throttle.ts';
 
 /** Of an error's message and hint, in characters. */
 const LONGEST_TEXT = 600;
@@ -17,6 +19,16 @@ export interface CheckResult {
   readonly status: CheckStatus;
   readonly detail: string;
   readonly hint?: string;
+  /** The same as `hint`, for us to do: where it can be put back. */
+  readonly proposal?: SettingProposal;
+}
+
+/** A setting of the source that the run would do better with, see migrate/source-tuning.ts. */
+export interface SettingProposal {
+  readonly tuning: SourceTuningName;
+  /** As CONFIG SET takes them. */
+  readonly setting: string;
+  readonly value: string;
 }
 
 /** A client connection on the source. */
@@ -80,6 +92,10 @@ export interface PairSnapshot {
   readonly feed: 'attach' | 'write' | null;
   /** Why the pair is in this phase, or what it waits for; null where there is nothing to say. */
   readonly reason: string | null;
+  /** True while the operator lets nothing go to the target. */
+  readonly paused: boolean;
+  /** What the operator lets go to the target at most; null: there is no limit. */
+  readonly throttle: Throttle | null;
   /** Behind the cutover: whether a rollback loses nothing, and for how long; null where there is nothing to say. */
   readonly wayBack: string | null;
   readonly snapshotBytes: number;

@@ -1,4 +1,5 @@
 /** What a run was asked to do: filled by cli/, read by migrate/ and fleet/. Paths and URIs are already resolved. */
+import type { Throttle } from './throttle.ts';
 
 /** Names under which the source knows its replication commands: some services rename them. */
 export interface ReplicationCommandNames {
@@ -18,6 +19,10 @@ export interface ReplicationCommandNames {
 export type HookEvent = 'start' | 'in-sync' | 'before' | 'cutover' | 'rollback' | 'failure';
 
 export type Hooks = { readonly [event in HookEvent]?: string };
+
+/** What of the source may be set otherwise for a run, by the names of the checks that propose it. */
+export const SOURCE_TUNINGS = ['output-buffer', 'backlog', 'compression'] as const;
+export type SourceTuningName = (typeof SOURCE_TUNINGS)[number];
 
 export interface ListenOptions {
   /** null: the address from which we reach the target. */
@@ -66,6 +71,10 @@ export interface RunOptions {
   /** Absolute path; state, journal, spool and report live here. */
   readonly runDir: string;
   readonly commandNames: ReplicationCommandNames;
+  /** The most that goes to a target in a second, at the start; a session can change it. */
+  readonly throttle: Throttle;
+  /** Settings of the source that the run may change, and puts back, where check proposes it. Empty: none. */
+  readonly tuneSource: readonly SourceTuningName[];
   /** Send PUBLISH and SPUBLISH on to the target; off: subscribers are still on the source. */
   readonly forwardPublish: boolean;
   /** Keep the snapshot on disk until it is loaded, so that resume need not ask the source for a second one. */
@@ -89,8 +98,11 @@ export type PairOptions = Partial<
     | 'cutoverTimeoutMs'
     | 'sourceFence'
     | 'reverse'
+    | 'hooks'
     | 'listen'
     | 'commandNames'
+    | 'throttle'
+    | 'tuneSource'
   >
 >;
 
@@ -113,7 +125,7 @@ export interface VerifyOptions {
   readonly lastRoundMs: number;
   /** What is done about keys that differ. `all`: keys that only the target has are deleted, too. */
   readonly repair: 'none' | 'differing' | 'all';
-  /** A source that answers slower than this is read more slowly. */
+  /** Where a server answers slower than this, both are read more slowly. */
   readonly maxLatencyMs: number;
 }
 

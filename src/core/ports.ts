@@ -4,10 +4,14 @@ import type { MigrationEvent, PairSnapshot } from './events.ts';
 /** A key that the operator pressed, by meaning. */
 export type OperatorCommand =
   | 'start'
+  | 'start-tuned'
+  | 'check-again'
   | 'enable-writes'
   | 'promote'
   | 'cut-over'
   | 'cut-over-wave'
+  | 'pause'
+  | 'throttle'
   | 'clients'
   | 'verify'
   | 'kill'
@@ -28,6 +32,8 @@ export interface Operator {
   next(allowed: readonly OperatorCommand[]): Promise<OperatorCommand | 'chosen'>;
   /** `question` says what to type; typeahead is thrown away first. True only where the answer is exactly `expected`. */
   confirmByTyping(question: string, expected: string): Promise<boolean>;
+  /** The line that is typed, typeahead thrown away first; null: nobody answers. Changes nothing that could be lost. */
+  ask(question: string): Promise<string | null>;
   close(): void;
 }
 

@@ -70,11 +70,11 @@ function noAnswer(dir: string, { kind }: ControlRequest, cause?: unknown): Sourc
   return new SourceError(`the session in ${printable(dir, 1000)} gave no answer`, {
     code: 'no-answer',
     hint:
-      kind === 'status'
+      kind !== 'cutover'
         ? 'it has ended, or too many ask it at the same time: try once more'
         : 'it may have cut over all the same: redis-cutover status, or the report in the run folder, says so',
     recovery: 'none',
-    exitCode: kind === 'status' ? EXIT.failed : EXIT.attention,
+    exitCode: kind !== 'cutover' ? EXIT.failed : EXIT.attention,
     cause,
   });
 }

@@ -5,6 +5,7 @@
 import { UsageError } from '../core/errors.ts';
 import type { PairSnapshot } from '../core/events.ts';
 import type { Phase } from '../core/phase.ts';
+import { isInRange, type Throttle } from '../core/throttle.ts';
 import type { SentError } from './worker-messages.ts';
 
 /** Some pairs by name, or those of a wave, or neither: all. */
@@ -16,7 +17,10 @@ export interface PairChoice {
 export type ControlRequest =
   | { readonly kind: 'status' }
   /** `confirm` are the words that let it happen, as chosenForCutover() has them. */
-  | { readonly kind: 'cutover'; readonly choice: PairChoice; readonly confirm: string };
+  | { readonly kind: 'cutover'; readonly choice: PairChoice; readonly confirm: string }
+  /** `on` false: they go on. */
+  | { readonly kind: 'pause'; readonly choice: PairChoice; readonly on: boolean }
+  | { readonly kind: 'throttle'; readonly choice: PairChoice; readonly limits: Throttle };
 
 export interface SessionStatus {
   /** `checking`: nothing has begun; `ending`: what runs is being put away. */
@@ -34,7 +38,7 @@ export interface PairResult {
 
 export type ControlAnswer =
   | ({ readonly kind: 'status' } & SessionStatus)
-  | { readonly kind: 'cutover'; readonly results: readonly PairResult[] }
+  | { readonly kind: 'cutover' | 'pause' | 'throttle'; readonly results: readonly PairResult[] }
   /** Nothing was done. */
   | { readonly kind: 'refused'; readonly error: SentError };
 
@@ -47,6 +51,14 @@ export interface ControlTarget {
    * @throws PreflightError `not-now`, UsageError `unknown-pair`, `confirm`: nothing was touched
    */
   cutOver(choice: PairChoice, confirm: string): Promise<readonly PairResult[]>;
+  /**
+   * Holds pairs back, or lets them go on; what one refuses is in its result.
+   *
+   * @throws PreflightError `not-now`, UsageError `unknown-pair`: nothing was touched
+   */
+  pause(choice: PairChoice, on: boolean): Promise<readonly PairResult[]>;
+  /** The same with limits, which take the place of those before. */
+  throttle(choice: PairChoice, limits: Throttle): Promise<readonly PairResult[]>;
 }
 
 /** Names in one request; a fleet has 500 pairs at most. */
@@ -69,16 +81,42 @@ export function parseRequest(line: string): ControlRequest {
     case 'status':
       return { kind: 'status' };
     case 'cutover': {
-      const { choice, confirm } = value;
-      if (!isObject(choice) || typeof confirm !== 'string') throw badRequest('a field is missing');
-      const { pairs, wave } = choice;
-      if (!isNames(pairs) || (wave !== null && typeof wave !== 'string'))
-        throw badRequest('no choice of pairs');
-      return { kind: 'cutover', choice: { pairs, wave }, confirm };
+      const { confirm } = value;
+      if (typeof confirm !== 'string') throw badRequest('a field is missing');
+      return { kind: 'cutover', choice: choiceOf(value), confirm };
     }
+    case 'pause': {
+      const { on } = value;
+      if (typeof on !== 'boolean') throw badRequest('a field is missing');
+      return { kind: 'pause', choice: choiceOf(value), on };
+    }
+    case 'throttle':
+      return { kind: 'throttle', choice: choiceOf(value), limits: limitsOf(value) };
     default:
       throw badRequest('it asks for nothing that is known');
   }
+}
+
+/** @throws UsageError `bad-request` */
+function choiceOf({ choice }: Record<string, unknown>): PairChoice {
+  if (!isObject(choice)) throw badRequest('a field is missing');
+  const { pairs, wave } = choice;
+  if (!isNames(pairs) || (wave !== null && typeof wave !== 'string')) throw badRequest('no choice of pairs');
+  return { pairs, wave };
+}
+
+/** @throws UsageError `bad-request` */
+function limitsOf({ limits }: Record<string, unknown>): Throttle {
+  if (!isObject(limits)) throw badRequest('a field is missing');
+  const { keysPerSecond, bytesPerSecond } = limits;
+  if (!isLimit(keysPerSecond) || !isLimit(bytesPerSecond)) throw badRequest('a limit is no number');
+  const throttle = { keysPerSecond, bytesPerSecond };
+  if (!isInRange(throttle)) throw badRequest('a limit is out of range');
+  return throttle;
+}
+
+function isLimit(value: unknown): value is number | null {
+  return value === null || Number.isFinite(value);
 }
 
 function isNames(value: unknown): value is readonly string[] | null {

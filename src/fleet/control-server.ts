@@ -149,6 +149,10 @@ export class ControlServer {
           kind: 'cutover',
           results: await this.#target.cutOver(request.choice, request.confirm),
         };
+      case 'pause':
+        return { kind: 'pause', results: await this.#target.pause(request.choice, request.on) };
+      case 'throttle':
+        return { kind: 'throttle', results: await this.#target.throttle(request.choice, request.limits) };
       default:
         return assertNever(request);
     }

@@ -1,27 +1,39 @@
 /**
  * Which pairs take their full copy now: so many at a time as `--parallel` says, and one for each source's host, since a
- * copy forks the source and its memory is shared with what runs beside it. Pairs behind their copy do not count.
+ * copy forks the source and its memory is shared with what runs beside it. The host is free again when the source has
+ * sent all of its snapshot: its child has ended then. Pairs behind their copy do not count; one that begins anew with
+ * its copy on the target needs a place, but no host: most likely it goes on from its checkpoint.
  */
 import type { Phase } from '../core/phase.ts';
 
 export interface QueuedPair {
   readonly phase: Phase;
+  /** True as soon as the source has sent all of its snapshot, loaded or not. */
+  readonly snapshotReceived: boolean;
   readonly pair: { readonly name: string; readonly source: { readonly host: string } };
 }
 
-/** The pairs of `waiting`, in their order, that may begin beside those that are copying. Pure. */
+/**
+ * The pairs of `waiting`, in their order, that may begin beside those that are copying. Pure.
+ *
+ * @param loaded those whose copy is on the target already
+ */
 export function nextCopies<Pair extends QueuedPair>(
   waiting: readonly Pair[],
   copying: readonly QueuedPair[],
   parallel: number,
+  loaded: ReadonlySet<QueuedPair> = new Set(),
 ): Pair[] {
-  const hosts = new Set(copying.map(({ pair }) => pair.source.host));
+  const forked = copying.filter((pair) => !pair.snapshotReceived && !loaded.has(pair));
+  const hosts = new Set(forked.map(({ pair }) => pair.source.host));
   const next: Pair[] = [];
   for (const pair of waiting) {
     if (copying.length + next.length >= parallel) break;
     const { host } = pair.pair.source;
-    if (hosts.has(host)) continue;
-    hosts.add(host);
+    if (!loaded.has(pair)) {
+      if (hosts.has(host)) continue;
+      hosts.add(host);
+    }
     next.push(pair);
   }
   return next;
@@ -35,12 +47,20 @@ export class CopyQueue<Pair extends QueuedPair> {
   readonly #copying = new Set<Pair>();
   /** Of these, those whose beginning has not returned. */
   readonly #beginning = new Map<Pair, Promise<void>>();
+  /** Pairs that begin anew, with their copy on the target. */
+  readonly #loaded = new Set<Pair>();
   #closed = false;
 
   /** @param begin takes hold of the target and begins to follow the source; must not throw */
   constructor(parallel: number, begin: (pair: Pair) => Promise<void>) {
     this.#parallel = parallel;
     this.#begin = begin;
+  }
+
+  /** A pair that begins anew, and whose copy is on the target. */
+  addLoaded(pair: Pair): void {
+    this.#loaded.add(pair);
+    this.add([pair]);
   }
 
   add(pairs: readonly Pair[]): void {
@@ -51,6 +71,7 @@ export class CopyQueue<Pair extends QueuedPair> {
   /** It is to be looked at again before it may begin, and is added then. */
   remove(pair: Pair): void {
     this.#copying.delete(pair);
+    this.#loaded.delete(pair);
     const at = this.#waiting.indexOf(pair);
     if (at !== -1) this.#waiting.splice(at, 1);
   }
@@ -59,7 +80,7 @@ export class CopyQueue<Pair extends QueuedPair> {
     return this.#waiting.includes(pair);
   }
 
-  /** To be called where a phase has changed. */
+  /** To be called where a phase has changed, and now and then: of a snapshot that has come whole nobody tells. */
   look(): void {
     if (this.#closed) return;
     for (const pair of this.#copying) {
@@ -70,7 +91,7 @@ export class CopyQueue<Pair extends QueuedPair> {
       // it failed, or was stopped, while it waited
       if (this.#waiting[at]?.phase !== 'checking') this.#waiting.splice(at, 1);
     }
-    for (const pair of nextCopies(this.#waiting, [...this.#copying], this.#parallel)) {
+    for (const pair of nextCopies(this.#waiting, [...this.#copying], this.#parallel, this.#loaded)) {
       this.#waiting.splice(this.#waiting.indexOf(pair), 1);
       this.#copying.add(pair);
       const begun = this.#begin(pair).then(() => {

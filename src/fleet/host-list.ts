@@ -2,7 +2,7 @@
  * A host list: which columns it has, and what its fields must be. The forms that it can have are in list-formats.ts,
  * what comes of the pairs in cli/pairs.ts.
  */
-import type { AuthReferences, Endpoint } from '../core/endpoint.ts';
+import type { AuthReferences, Endpoint, TlsReferences } from '../core/endpoint.ts';
 import { UsageError } from '../core/errors.ts';
 import { printable } from '../core/text.ts';
 import { type Field, formatOf, type ListFault, type Row, readList } from './list-formats.ts';
@@ -20,6 +20,10 @@ export const LIST_COLUMNS = [
   { name: 'auth', help: 'where the password of both sides is: env:NAME or file:PATH' },
   { name: 'src-auth', help: 'the same of the source alone' },
   { name: 'dst-auth', help: 'the same of the target alone' },
+  { name: 'cacert', help: 'as --cacert, for the servers of this pair' },
+  { name: 'cert', help: 'as --cert, for the servers of this pair' },
+  { name: 'key', help: 'as --key, for the servers of this pair' },
+  { name: 'sni', help: 'as --sni, for the servers of this pair' },
 ] as const;
 type ListColumn = (typeof LIST_COLUMNS)[number]['name'];
 
@@ -70,6 +74,8 @@ const FORMAT_NAMES = { csv: 'CSV', yaml: 'YAML', ndjson: 'NDJSON', lines: 'plain
 
 type EndpointParser = (uri: string, where: string) => Endpoint;
 
+const TLS_COLUMNS = ['cacert', 'cert', 'key', 'sni'] as const;
+
 /** What LIST_COLUMNS say of one pair; all that is wrong with it goes to the faults. */
 class RowReader {
   readonly #row: Row;
@@ -89,6 +95,11 @@ class RowReader {
     const name = this.#matching('name', isName, `at most ${MAX_NAME} visible characters`);
     const wave = this.#matching('wave', isWave, 'a number or a word of at most 32 letters');
     const auth = this.#auth();
+    const tls = this.#tls();
+    if (tls !== null && source?.tls === null && target?.tls === null) {
+      const fault = `${Object.keys(tls).join(', ')} without effect: neither server is given as rediss://`;
+      this.#faults.push({ line: this.#row.line, message: fault });
+    }
     if (source === null || target === null) return null;
     return {
       name,
@@ -96,6 +107,7 @@ class RowReader {
       target,
       ...(wave === null ? {} : { wave }),
       ...(auth === null ? {} : { auth }),
+      ...(tls === null ? {} : { tls }),
     };
   }
 
@@ -135,6 +147,14 @@ class RowReader {
     const target = this.#matching('dst-auth', isReference, wanted) ?? both;
     if (source === null && target === null) return null;
     return { ...(source === null ? {} : { source }), ...(target === null ? {} : { target }) };
+  }
+
+  #tls(): TlsReferences | null {
+    const given = TLS_COLUMNS.flatMap((column) => {
+      const field = this.#field(column);
+      return field === undefined ? [] : [[column, field.text] as const];
+    });
+    return given.length === 0 ? null : Object.fromEntries(given);
   }
 }
 

@@ -13,7 +13,12 @@ import { printable } from '../core/text.ts';
 const HOST = '127.0.0.1';
 /** Scrapers come one or two at a time. */
 const MAX_CONNECTIONS = 16;
-const REQUEST_TIMEOUT_MS = 5_000;
+const REQUEST_TIMEOUT_MS = 2_000;
+/** How often node:http looks for requests that have taken too long; its own 30 s would let them hold all connections. */
+const LOOK_EVERY_MS = 1_000;
+/** For a reader that does not take its answer. */
+const IDLE_MS = 10_000;
+const LONGEST_HEAD = 8 * 1024;
 /** The text exposition format 0.0.4, which every release of Prometheus reads. */
 const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -27,7 +32,8 @@ export interface MetricsServer {
 }
 
 /**
- * Serves `GET /metrics`, and nothing else.
+ * Serves `GET /metrics`, and nothing else, to who calls this machine by a name of its own: a web page whose host name
+ * was made to mean 127.0.0.1 (DNS rebinding) sends that name, and gets 421.
  *
  * @param port on 127.0.0.1; 0: any free one
  * @param version of the program
@@ -36,7 +42,16 @@ export interface MetricsServer {
 export async function serveMetrics(port: number, version: string): Promise<MetricsServer> {
   const startedAt = new Date();
   let pairs: readonly PairSnapshot[] = [];
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+  const limits = {
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: LOOK_EVERY_MS,
+    maxHeaderSize: LONGEST_HEAD,
+  };
+  const server = createServer(limits, (request, response) => {
+    if (!isOwnName(request.headers.host)) {
+      response.writeHead(421).end(`only for http://${HOST} and http://localhost\n`);
+      return;
+    }
     const [path] = (request.url ?? '').split('?');
     if (path !== '/metrics') {
       response.writeHead(404).end('only /metrics is here\n');
@@ -46,10 +61,15 @@ export async function serveMetrics(port: number, version: string): Promise<Metri
       response.writeHead(405, { Allow: 'GET' }).end('only GET\n');
       return;
     }
-    response.writeHead(200, { 'Content-Type': CONTENT_TYPE, 'Cache-Control': 'no-store' });
+    response.writeHead(200, {
+      'Content-Type': CONTENT_TYPE,
+      'Cache-Control': 'no-store',
+      'X-Content-Type-Options': 'nosniff',
+    });
     response.end(metricsText({ startedAt, version }, pairs));
   });
   server.maxConnections = MAX_CONNECTIONS;
+  server.timeout = IDLE_MS;
   await listen(server, port);
   const { port: taken } = server.address() as AddressInfo;
   return {
@@ -69,6 +89,11 @@ export async function serveMetrics(port: number, version: string): Promise<Metri
       server.closeAllConnections();
     },
   };
+}
+
+/** With any port: behind a tunnel it is another one. */
+function isOwnName(host: string | undefined): boolean {
+  return /^(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$/i.test(host ?? '');
 }
 
 async function listen(server: Server, port: number): Promise<void> {
@@ -140,6 +165,11 @@ const PAIR_GAUGES: readonly PairGauge[] = [
     name: 'commands_per_second',
     help: 'commands of the live stream',
     read: ({ commandsPerSecond }) => commandsPerSecond,
+  },
+  {
+    name: 'paused',
+    help: '1 while the operator lets nothing go to the target',
+    read: ({ paused }) => (paused ? 1 : 0),
   },
   {
     name: 'divergences',

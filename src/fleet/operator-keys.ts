@@ -3,12 +3,19 @@
  * the work itself, pair after pair. session.ts waits for the keys and decides when the session is over.
  */
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
-import { assertNever, type CutoverError, toCutoverError } from '../core/errors.ts';
+import {
+  assertNever,
+  type CutoverError,
+  PreflightError,
+  toCutoverError,
+  UsageError,
+} from '../core/errors.ts';
 import type { ClientInfo } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import { isOver, type Phase } from '../core/phase.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
+import { LEAST_MB, parseThrottle, type Throttle } from '../core/throttle.ts';
 import { currentWave, type Wave, wavesOf } from './waves.ts';
 
 /** What the keys need of a pair; Migration has it. */
@@ -19,6 +26,8 @@ export interface SteeredPair {
   readonly wayBackOpen: boolean;
   /** Why a way back would need a full copy onto the old source; null: it needs none, or there is to be none. */
   readonly wayBackNeedsCopy: string | null;
+  /** True while nothing goes to its target. */
+  readonly paused: boolean;
   /** **e**: from `in-sync`. */
   enableWrites(): Promise<void>;
   /** **m**: from `writable`; from `in-sync` the same as cutOver(). */
@@ -31,6 +40,10 @@ export interface SteeredPair {
   finish(): Promise<void>;
   /** Empties the old source and copies the new master onto it. */
   openWayBackByCopy(): Promise<void>;
+  /** **p**: nothing goes to the target; false: it goes on. What is so already stays so. */
+  pause(on: boolean): Promise<void>;
+  /** **t**: no more than that goes to the target in a second. */
+  throttle(limits: Throttle): Promise<void>;
   /** The clients on the source. */
   clients(): Promise<readonly ClientInfo[]>;
   /** Returns how many connections were ended. */
@@ -74,10 +87,14 @@ export function allowedCommands(
     before.length > 0 && before.every(({ phase }) => phases.includes(phase));
   const acts: Record<OperatorCommand, boolean> = {
     start: false,
+    'start-tuned': false,
+    'check-again': false,
     'enable-writes': allBefore('in-sync'),
     promote: allBefore('in-sync', 'writable'),
     'cut-over': allBefore('in-sync'),
     'cut-over-wave': waves.cutOver,
+    pause: before.length > 0,
+    throttle: before.length > 0,
     clients: true,
     verify: pairs.some(({ phase }) => isFollowing(phase)),
     kill: clientsListed,
@@ -168,6 +185,10 @@ export class OperatorKeys {
         return this.#cutOver('cut over', command, (pair) => pair.cutOver());
       case 'cut-over-wave':
         return this.#cutOverWave();
+      case 'pause':
+        return this.#pause();
+      case 'throttle':
+        return this.#throttle();
       case 'clients':
         await this.#showClients(this.#alive(), Number.POSITIVE_INFINITY);
         return;
@@ -189,6 +210,8 @@ export class OperatorKeys {
         for (const line of HELP) this.#io.renderer.say(line);
         return;
       case 'start':
+      case 'start-tuned':
+      case 'check-again':
       case 'quit':
         return;
       default:
@@ -196,8 +219,48 @@ export class OperatorKeys {
     }
   }
 
+  /** All are held back, unless all of them are already. */
+  async #pause(): Promise<void> {
+    const pairs = this.#scope().filter(({ phase }) => !isOver(phase));
+    const on = pairs.some(({ paused }) => !paused);
+    await this.#each(pairs, 'pause', (pair) => pair.pause(on));
+    if (pairs.some(({ paused }) => paused)) this.#io.renderer.say('p lets it go on.');
+  }
+
+  async #throttle(): Promise<void> {
+    const pairs = this.#scope().filter(({ phase }) => !isOver(phase));
+    const question = [
+      `At most how much a second to ${serversOf(pairs, 'target')}?`,
+      'Type 1000 keys, 20 mb, both, or off',
+    ];
+    const answer = await this.#io.operator.ask(question.join('\n'));
+    if (answer === null || answer.trim() === '') {
+      this.#io.renderer.say('Nothing was changed.');
+      return;
+    }
+    const limits = parseThrottle(answer);
+    if (limits === null) {
+      throw new UsageError(`"${printable(answer, 80)}" is no limit`, {
+        code: 'bad-value',
+        hint: `type 1000 keys, 20 mb, 1000 keys 20 mb, or off; from ${LEAST_MB} mb on`,
+      });
+    }
+    await this.#each(pairs, 'throttle', (pair) => pair.throttle(limits));
+  }
+
+  /** @throws PreflightError `not-now`: before a question is asked that would be in vain */
+  #assertNonePaused(pairs: readonly SteeredPair[]): void {
+    const paused = pairs.find((pair) => pair.paused);
+    if (paused === undefined) return;
+    throw new PreflightError(`not now: ${printable(paused.pair.name)} is paused`, {
+      code: 'not-now',
+      hint: 'p lets it go on',
+    });
+  }
+
   async #enableWrites(): Promise<void> {
     const pairs = this.#scope().filter(({ phase }) => phase === 'in-sync');
+    this.#assertNonePaused(pairs);
     const question = [
       `Let applications write to ${serversOf(pairs, 'target')} while the source still takes writes too.`,
       'Move them one by one: no application should write to both sides. Then press m.',
@@ -216,6 +279,7 @@ export class OperatorKeys {
     work: (pair: SteeredPair) => Promise<void>,
   ): Promise<void> {
     const pairs = this.#scope().filter(({ phase }) => isReady(phase));
+    this.#assertNonePaused(pairs);
     await this.#showClients(pairs, CLIENTS_SHOWN);
     if (!(await this.#confirm(this.#cutoverQuestion(pairs), wordsToType(step, pairs)))) return;
     await this.stopComparing();
@@ -234,6 +298,7 @@ export class OperatorKeys {
     const left = wave.pairs.filter(({ phase }) => isReady(phase));
     const canary = canaryMs !== null && left.length === wave.pairs.length && left.length > 1;
     const pairs = canary ? left.slice(0, 1) : left;
+    this.#assertNonePaused(pairs);
     const words = `wave ${wave.name}`;
     const names = left.map(({ pair }) => printable(pair.name)).join(', ');
     const { renderer } = this.#io;
@@ -471,6 +536,8 @@ const HELP = [
   'm  make the targets masters: the sources are fenced, the rest is drained, the links end',
   'c  cut over in one go: the same from in sync, with nobody writing to both sides',
   'w  cut over the next wave of the host list, when all of it is in sync; with --canary its first pair before the rest',
+  'p  pause: nothing goes to the targets, what the sources send waits; once more goes on',
+  't  throttle: so many keys or megabytes a second go to each target, at most',
   'l  list the clients that are still on the sources',
   'v  compare both sides, key by key, while they are kept in step; once more stops it',
   'k  kill the clients that were listed',

@@ -6,6 +6,7 @@ import { type CutoverError, EXIT, PreflightError, toCutoverError, UsageError } f
 import type { MigrationEvent, PairSnapshot } from '../core/events.ts';
 import { isOver, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
+import { type Throttle, throttleText } from '../core/throttle.ts';
 import type { ControlTarget, PairChoice, PairResult, SessionStatus } from './control-messages.ts';
 import { sendError } from './worker-messages.ts';
 
@@ -13,7 +14,10 @@ import { sendError } from './worker-messages.ts';
 export interface ControlledPair {
   readonly pair: { readonly name: string; readonly wave?: string };
   readonly phase: Phase;
+  readonly paused: boolean;
   promote(): Promise<void>;
+  pause(on: boolean): Promise<void>;
+  throttle(limits: Throttle): Promise<void>;
 }
 
 /** What it needs of the session. */
@@ -21,6 +25,8 @@ export interface ControlledSession {
   readonly pairs: readonly ControlledPair[];
   /** More pairs of one request that fail than that, and the rest stays in sync; null: any number. */
   readonly maxFailures: number | null;
+  /** null: no canary; else a wave's first pair is cut over alone, and the wave is asked for again for the others. */
+  readonly canaryMs: number | null;
   phase(): SessionStatus['session'];
   snapshots(): readonly PairSnapshot[];
   emit(event: MigrationEvent): void;
@@ -40,11 +46,7 @@ export function controlOf(session: ControlledSession): ControlTarget {
     async cutOver(choice, confirm) {
       if (session.phase() !== 'running') throw notNow(`the session is ${session.phase()}`);
       if (cuttingOver) throw notNow('a cutover that was asked for before is under way');
-      const { pairs, words } = chosenForCutover(session.pairs, choice, ({ pair, phase }) => ({
-        name: pair.name,
-        wave: pair.wave ?? null,
-        phase,
-      }));
+      const { pairs, words } = chosenForCutover(session.pairs, choice, choosable);
       if (confirm !== words) {
         throw new UsageError('the words that let the cutover happen are others', {
           code: 'confirm',
@@ -53,12 +55,63 @@ export function controlOf(session: ControlledSession): ControlTarget {
       }
       cuttingOver = true;
       try {
-        return await cutOverEach(session, pairs);
+        return await cutOverEach(session, dueNow(session, choice, pairs));
       } finally {
         cuttingOver = false;
       }
     },
+    pause: (choice, on) =>
+      changeEach(session, choice, on ? 'pause' : 'pause --off', (pair) => pair.pause(on)),
+    throttle: (choice, limits) =>
+      changeEach(session, choice, `throttle ${throttleText(limits) || '--off'}`, (pair) =>
+        pair.throttle(limits),
+      ),
   };
+}
+
+/** With `--canary`, of a wave of which nothing is through its first pair; as the key for a wave (operator-keys.ts). */
+function dueNow(
+  { pairs: all, canaryMs }: ControlledSession,
+  choice: PairChoice,
+  chosen: readonly ControlledPair[],
+): readonly ControlledPair[] {
+  const whole = choice.pairs === null && choice.wave !== null;
+  const untouched = chosen.length === chosenPairs(all, choice, choosable).length;
+  return canaryMs !== null && whole && untouched ? chosen.slice(0, 1) : chosen;
+}
+
+/** Of a wave, and of all, those that are over are left out. */
+async function changeEach(
+  session: ControlledSession,
+  choice: PairChoice,
+  action: string,
+  work: (pair: ControlledPair) => Promise<void>,
+): Promise<readonly PairResult[]> {
+  if (session.phase() !== 'running') throw notNow(`the session is ${session.phase()}`);
+  const chosen = chosenPairs(session.pairs, choice, choosable);
+  const pairs = choice.pairs === null ? chosen.filter(({ phase }) => !isOver(phase)) : chosen;
+  if (pairs.length === 0) throw notNow('no pair is left that something could be changed of');
+  return Promise.all(
+    pairs.map(async (pair): Promise<PairResult> => {
+      const { name } = pair.pair;
+      const done = (result: 'done' | 'failed'): void =>
+        session.emit({ event: 'action', pair: name, by: 'control', action, result });
+      try {
+        await work(pair);
+        done('done');
+        return { pair: name, phase: pair.phase, error: null };
+      } catch (thrown) {
+        const error = toCutoverError(thrown);
+        session.report(error, name);
+        done('failed');
+        return { pair: name, phase: pair.phase, error: sendError(error) };
+      }
+    }),
+  );
+}
+
+function choosable({ pair, phase, paused }: ControlledPair): ChoosablePair {
+  return { name: pair.name, wave: pair.wave ?? null, phase, paused };
 }
 
 async function cutOverEach(
@@ -97,6 +150,7 @@ interface ChoosablePair {
   readonly name: string;
   readonly wave: string | null;
   readonly phase: Phase;
+  readonly paused: boolean;
 }
 
 /**
@@ -114,9 +168,13 @@ export function chosenForCutover<Pair>(
   const chosen = chosenPairs(all, choice, look);
   const pairs = choice.pairs === null ? chosen.filter((pair) => !isOver(look(pair).phase)) : chosen;
   if (pairs.length === 0) throw notNow('no pair is left to be cut over');
-  const unready = pairs.map(look).filter(({ phase }) => phase !== 'in-sync' && phase !== 'writable');
+  const unready = pairs
+    .map(look)
+    .filter(({ phase, paused }) => paused || (phase !== 'in-sync' && phase !== 'writable'));
   if (unready.length > 0) {
-    const names = unready.slice(0, NAMES_SHOWN).map(({ name, phase }) => `${printable(name)} is ${phase}`);
+    const names = unready
+      .slice(0, NAMES_SHOWN)
+      .map(({ name, phase, paused }) => `${printable(name)} is ${paused ? 'paused' : phase}`);
     const more =
       unready.length > NAMES_SHOWN ? `, and ${unready.length - NAMES_SHOWN} more are not in sync` : '';
     throw notNow(`${names.join(', ')}${more}`);

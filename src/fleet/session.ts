@@ -2,7 +2,7 @@
  * The operator's session over one pair or a list: check all, show what is to be done, start (copy-queue.ts), keep in
  * sync, let the operator (operator-keys.ts) or `--cutover auto` (waves.ts) cut over, keep the way back open for the
  * operator, and end with a summary. Decides nothing about data: each pair is a Migration of its own, in a worker process
- * where there are several (worker-pool.ts).
+ * (worker-pool.ts), but for a single one off a terminal.
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
@@ -10,12 +10,13 @@ import { join } from 'node:path';
 import type { PairSpec } from '../core/endpoint.ts';
 import { type CutoverError, EXIT, type ExitCode, PreflightError, toCutoverError } from '../core/errors.ts';
 import { errorEvent, type MigrationEvent, type PairSnapshot } from '../core/events.ts';
-import { type RunOptions, STANDARD_VERIFY } from '../core/options.ts';
+import { optionsOfPair, type RunOptions, STANDARD_VERIFY } from '../core/options.ts';
 import type { Operator, OperatorCommand, Renderer } from '../core/ports.ts';
 import { printable } from '../core/text.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { type JournalEntry, RunFolder, safeFileName } from '../migrate/run-folder.ts';
+import { configLine } from '../migrate/source-tuning.ts';
 import { ControlServer } from './control-server.ts';
 import { CopyQueue } from './copy-queue.ts';
 import type { FleetPair } from './fleet-pair.ts';
@@ -41,8 +42,13 @@ const FRAME_MS = 100;
 /** After a cutover that could not drain in time, `--cutover auto` waits this long before the next try. */
 const AUTO_RETRY_MS = 5_000;
 const AUTO_TRIES = 5;
+/** So many cutovers at once: writes stand still the longer, the more of them share our cores. */
+const CUTOVERS_AT_ONCE = 8;
 /** Where nothing is due, `--cutover auto` looks again so soon, if nothing changes before. */
 const AUTO_LOOK_MS = 1_000;
+const TUNING_KEYS = ['start-tuned', 'check-again'] as const;
+/** Lines of settings above the question whether to set them. */
+const MOST_PROPOSALS = 12;
 
 /** Preflight only: no side effects. */
 export async function runCheck(
@@ -82,7 +88,7 @@ class Session {
   readonly #options: RunOptions;
   readonly #io: SessionIo;
   readonly #pairs: readonly FleetPair[];
-  /** null: the only pair runs in this process. */
+  /** null: the pairs run in this process. */
   readonly #pool: WorkerPool | null;
   readonly #keys: OperatorKeys;
   /** null before the pairs are begun. */
@@ -103,6 +109,8 @@ class Session {
   readonly #autoTries = new Map<FleetPair, { tries: number; notBefore: number }>();
   readonly #promotedAt = new Map<FleetPair, number>();
   #ending = false;
+  /** True where the operator has agreed to the settings that were shown. */
+  #tuned = false;
 
   /** @param former the run that is gone on with; null: a new one */
   constructor(
@@ -119,7 +127,7 @@ class Session {
       this.#queue?.look();
       this.#wake();
     };
-    const workers = workersFor(pairs.length, options.fleet);
+    const workers = workersFor(pairs.length, options);
     if (workers === 0) {
       this.#pool = null;
       this.#pairs = pairs.map(
@@ -159,9 +167,10 @@ class Session {
     if (refused !== null) this.#io.renderer.say(this.#readiness());
     this.#io.renderer.say(this.#totals());
     if (!(await this.#confirmedStart())) {
-      return this.#io.signal.aborted
-        ? this.end('interrupted', EXIT.interrupted)
-        : this.end('cancelled', EXIT.cancelled);
+      if (this.#io.signal.aborted) return this.end('interrupted', EXIT.interrupted);
+      // checked again
+      const refusedNow = this.#ready().length === 0 ? this.failureCode() : null;
+      return refusedNow === null ? this.end('cancelled', EXIT.cancelled) : this.end('refused', refusedNow);
     }
     try {
       this.#folder ??= await RunFolder.create(
@@ -184,8 +193,9 @@ class Session {
     }
   }
 
+  /** All pairs that have not failed. */
   async check(): Promise<void> {
-    const queue = [...this.#pairs];
+    const queue = this.#ready();
     const worker = async (): Promise<void> => {
       for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
         if (this.#io.signal.aborted) return;
@@ -250,6 +260,7 @@ class Session {
     const target = controlOf({
       pairs: this.#pairs,
       maxFailures: this.#options.fleet.maxFailures,
+      canaryMs: this.#options.fleet.canaryMs,
       phase: () => (this.#ending || this.#io.signal.aborted ? 'ending' : 'running'),
       snapshots: () => this.#snapshots(),
       emit: (event) => this.#io.renderer.event(event),
@@ -265,7 +276,7 @@ class Session {
 
   async #begin(pair: FleetPair, folder: RunFolder): Promise<void> {
     try {
-      await pair.start(folder);
+      await pair.start(folder, this.#tuned);
     } catch (error) {
       this.#report(toCutoverError(error), pair.pair.name);
     }
@@ -277,9 +288,13 @@ class Session {
     if (this.#queue === null || this.#ending || this.#beginningAgain.has(pair)) return;
     this.#beginningAgain.add(pair);
     this.#queue.remove(pair);
+    // as it was before its worker died: the pool tells of it first
+    const loaded = pair.phase !== 'checking' && pair.phase !== 'snapshot';
     try {
       await pair.check();
-      if (pair.error === null && !this.#ending) this.#queue.add([pair]);
+      if (pair.error !== null || this.#ending) return;
+      if (loaded) this.#queue.addLoaded(pair);
+      else this.#queue.add([pair]);
     } catch (error) {
       this.#report(toCutoverError(error), pair.pair.name);
     } finally {
@@ -335,10 +350,11 @@ class Session {
         return 'halted';
       }
     }
-    const due = (step.kind === 'cut-over' ? step.pairs : []).filter((pair) => {
+    const ready = (step.kind === 'cut-over' ? step.pairs : []).filter((pair) => {
       const waits = this.#autoTries.get(pair);
       return !this.#promoting.has(pair) && (waits === undefined || Date.now() >= waits.notBefore);
     });
+    const due = ready.slice(0, Math.max(0, CUTOVERS_AT_ONCE - this.#promoting.size));
     await Promise.all(due.map((pair) => this.#tryPromote(pair)));
     if (due.length === 0) await new Promise((resolve) => setTimeout(resolve, AUTO_LOOK_MS).unref());
     return 'look-again';
@@ -352,6 +368,8 @@ class Session {
       this.#report(toCutoverError(error), pair.pair.name);
     } finally {
       this.#promoting.delete(pair);
+      // there is room for another one
+      this.#wake();
     }
   }
 
@@ -384,12 +402,41 @@ class Session {
     }
   }
 
+  /** Other settings on a server in production need a person's consent: `--yes` starts without them. */
   async #confirmedStart(): Promise<boolean> {
     if (this.#options.cutover !== 'ask' || this.#options.assumeYes) return true;
-    this.#allowed = ['start', 'quit'];
-    this.#io.renderer.say(this.#io.keysLine(this.#allowed));
-    const command = await Promise.race([this.#io.operator.next(this.#allowed), this.#aborted]);
-    return command === 'start';
+    for (;;) {
+      const proposals = this.#proposals();
+      for (const line of proposals) this.#io.renderer.say(line);
+      this.#allowed = ['start', ...(proposals.length > 0 ? TUNING_KEYS : []), 'quit'];
+      this.#io.renderer.say(this.#io.keysLine(this.#allowed));
+      const command = await Promise.race([this.#io.operator.next(this.#allowed), this.#aborted]);
+      if (command !== 'check-again') {
+        this.#tuned = command === 'start-tuned';
+        return command === 'start' || this.#tuned;
+      }
+      await this.check();
+      if (this.#ready().length === 0 || this.#io.signal.aborted) return false;
+    }
+  }
+
+  /** What the sources would do better with and the command line does not agree to yet, for people; none: empty. */
+  #proposals(): string[] {
+    const lines = this.#ready().flatMap(({ pair, facts }) =>
+      (facts?.proposals ?? [])
+        .filter(({ tuning }) => !optionsOfPair(pair, this.#options).tuneSource.includes(tuning))
+        .map(({ tuning, setting, value }) => {
+          const why = tuning === 'compression' ? ' (a faster copy, of more bytes)' : '';
+          return `  ${printable(pair.name)}: ${configLine(setting, value)}${why}`;
+        }),
+    );
+    if (lines.length === 0) return [];
+    const more = lines.length - MOST_PROPOSALS;
+    return [
+      'Settings of the source that would help, for this run:',
+      ...lines.slice(0, MOST_PROPOSALS),
+      ...(more > 0 ? [`  and ${more} more of this kind: redis-cutover check shows them`] : []),
+    ];
   }
 
   /** The keys that differ are listed in the run folder. */
@@ -429,6 +476,7 @@ class Session {
     const show = (): void => {
       const footer = this.#options.cutover === 'ask' ? this.#io.keysLine(this.#allowed) : '';
       this.#io.renderer.frame(this.#snapshots(), footer);
+      this.#queue?.look();
     };
     this.#allowed = ['clients', 'quit', 'help'];
     show();
@@ -439,9 +487,10 @@ class Session {
     return this.#pairs.map((pair) => {
       const snapshot = pair.snapshot();
       if (this.#queue?.isWaiting(pair) !== true) return snapshot;
+      const paused = snapshot.paused ? `${snapshot.reason}; ` : '';
       return {
         ...snapshot,
-        reason: `waits for its turn to copy (--parallel ${this.#options.fleet.parallelCopies})`,
+        reason: `${paused}waits for its turn to copy (--parallel ${this.#options.fleet.parallelCopies})`,
       };
     });
   }
@@ -451,7 +500,11 @@ class Session {
   }
 }
 
-/** 0: one pair needs no other process; several get a worker for each core, unless it is said otherwise. */
-function workersFor(pairs: number, { workers }: RunOptions['fleet']): number {
-  return Math.min(pairs, workers ?? (pairs > 1 ? availableParallelism() : 0));
+/**
+ * A worker for each core, unless it is said otherwise: no pair that hangs or crashes harms the screen. 0: off a terminal
+ * a single pair has no screen to harm, and is begun sooner and in less memory without another process.
+ */
+function workersFor(pairs: number, { cutover, fleet: { workers } }: RunOptions): number {
+  const alone = pairs === 1 && cutover !== 'ask';
+  return Math.min(pairs, workers ?? (alone ? 0 : availableParallelism()));
 }

@@ -6,6 +6,8 @@ import { isOver, type Phase } from '../core/phase.ts';
 
 export interface WavePair {
   readonly phase: Phase;
+  /** A pair that the operator holds back is not cut over. */
+  readonly paused: boolean;
   readonly pair: { readonly name: string; readonly wave?: string };
 }
 
@@ -64,7 +66,7 @@ export function nextStep<Pair extends WavePair>(
   const wave = currentWave(pairs);
   if (wave === null) return { kind: 'wait' };
   const left = wave.pairs.filter(({ phase }) => !isOver(phase));
-  const ready = left.filter(({ phase }) => phase === 'in-sync' || phase === 'writable');
+  const ready = left.filter(({ phase, paused }) => !paused && (phase === 'in-sync' || phase === 'writable'));
   const [canary] = wave.pairs;
   if (rules.canaryMs !== null && canary !== undefined && wave.pairs.length > 1) {
     if (canary.phase === 'failed' || canary.phase === 'rolled-back' || canary.phase === 'stopped') {

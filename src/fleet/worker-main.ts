@@ -4,7 +4,7 @@
  * to do is known from the journal, and resume takes it up, as after any crash.
  */
 import { setFlagsFromString } from 'node:v8';
-import { assertNever, InvariantError, toCutoverError } from '../core/errors.ts';
+import { assertNever, crashText, InvariantError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
@@ -21,6 +21,8 @@ import {
 
 /** As in bin/: see there. */
 setFlagsFromString('--semi-space-growth-factor=1');
+setFlagsFromString('--no-parallel-scavenge');
+Object.assign(process.report, { reportOnFatalError: false, reportOnSignal: false });
 
 /** Figures need no more; a change of phase is told at once. */
 const STATE_EVERY_MS = 250;
@@ -56,14 +58,16 @@ function openFolder(dir: string): Promise<RunFolder> {
 }
 
 async function take(message: ToWorker & { readonly kind: 'take' }): Promise<void> {
-  const { pair, spec, options, formerRunDir } = message;
+  const { pair, spec, options, valve, formerRunDir } = message;
   const former = formerRunDir === null ? null : await (await openFolder(formerRunDir)).readJournal();
   const ports = {
     emit: (event: MigrationEvent) => tell({ kind: 'event', pair, event }),
     phaseChanged: () => tellState(pair),
   };
   const left = former === null ? null : leftoversOf(former, spec.name);
-  pairs.set(pair, { migration: new Migration(receivePair(spec), options, ports, left), told: '' });
+  const migration = new Migration(receivePair(spec), options, ports, left);
+  migration.takeValve(valve.paused, valve.limits);
+  pairs.set(pair, { migration, told: '' });
 }
 
 async function obey(migration: Migration, call: RemoteCall): Promise<unknown> {
@@ -72,13 +76,17 @@ async function obey(migration: Migration, call: RemoteCall): Promise<unknown> {
       await migration.check();
       return null;
     case 'start':
-      return migration.start(await openFolder(call.runDir));
+      return migration.start(await openFolder(call.runDir), call.tuned);
     case 'stop':
       return migration.stop(call.reason);
     case 'abandon':
       return migration.abandon(new RelayedError(call.error));
     case 'killClients':
       return migration.killClients(call.addresses);
+    case 'pause':
+      return migration.pause(call.on);
+    case 'throttle':
+      return migration.throttle(call.limits);
     default:
       return migration[call.method]();
   }
@@ -119,6 +127,11 @@ process.on('message', (message: ToWorker) => {
   }
 });
 process.on('disconnect', () => process.exit(0));
+process.on('uncaughtException', (error) => {
+  // the session shows the message (worker-pool.ts)
+  process.stderr.write(`${crashText(error)}\n`);
+  process.exit(1);
+});
 // Ctrl-C in the terminal reaches the whole group: the session alone decides what it means
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 setInterval(() => {

@@ -8,15 +8,18 @@ import { CutoverError, type ExitCode, type Recovery } from '../core/errors.ts';
 import type { MigrationEvent, PairSnapshot, PairSummary } from '../core/events.ts';
 import type { RunOptions } from '../core/options.ts';
 import type { Phase } from '../core/phase.ts';
+import type { Throttle } from '../core/throttle.ts';
 import type { FleetPair, PairSize } from './fleet-pair.ts';
 
 /** What can be asked of a pair from afar; arguments and results are plain data. */
 export type RemoteCall =
   | { readonly method: 'check' }
-  | { readonly method: 'start'; readonly runDir: string }
+  | { readonly method: 'start'; readonly runDir: string; readonly tuned: boolean }
   | { readonly method: 'stop'; readonly reason: string }
   | { readonly method: 'abandon'; readonly error: SentError }
   | { readonly method: 'killClients'; readonly addresses: readonly string[] }
+  | { readonly method: 'pause'; readonly on: boolean }
+  | { readonly method: 'throttle'; readonly limits: Throttle }
   | {
       readonly method: Exclude<
         {
@@ -32,6 +35,8 @@ export type ToWorker =
       readonly pair: number;
       readonly spec: SentPair;
       readonly options: RunOptions;
+      /** What the operator has asked for so far. */
+      readonly valve: { readonly paused: boolean; readonly limits: Throttle };
       /** The folder of a run that this pair was part of before; null: it is new. */
       readonly formerRunDir: string | null;
     }
@@ -50,6 +55,7 @@ export interface PairState {
   readonly phase: Phase;
   readonly error: SentError | null;
   readonly facts: PairSize | null;
+  readonly snapshotReceived: boolean;
   readonly settled: boolean;
   readonly leftBehind: boolean;
   readonly wayBackOpen: boolean;
@@ -59,11 +65,15 @@ export interface PairState {
 }
 
 export function stateOf(pair: FleetPair): PairState {
-  const { phase, error, facts, settled, leftBehind, wayBackOpen, wayBackNeedsCopy } = pair;
+  const { phase, error, facts, snapshotReceived, settled, leftBehind, wayBackOpen, wayBackNeedsCopy } = pair;
   return {
     phase,
     error: error === null ? null : sendError(error),
-    facts: facts === null ? null : { usedMemory: facts.usedMemory, keysTotal: facts.keysTotal },
+    facts:
+      facts === null
+        ? null
+        : { usedMemory: facts.usedMemory, keysTotal: facts.keysTotal, proposals: facts.proposals },
+    snapshotReceived,
     settled,
     leftBehind,
     wayBackOpen,

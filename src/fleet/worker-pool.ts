@@ -16,9 +16,10 @@ import {
   type PairSnapshot,
   type PairSummary,
 } from '../core/events.ts';
-import type { RunOptions } from '../core/options.ts';
+import { optionsOfPair, type RunOptions } from '../core/options.ts';
 import type { Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
+import { NO_THROTTLE, type Throttle } from '../core/throttle.ts';
 import { pairSnapshot } from '../migrate/pair-snapshot.ts';
 import type { RunFolder } from '../migrate/run-folder.ts';
 import type { FleetPair, PairSize } from './fleet-pair.ts';
@@ -33,8 +34,8 @@ import {
   type ToWorker,
 } from './worker-messages.ts';
 
-/** The same ending as this file: TypeScript in tests, JavaScript when built. */
-const WORKER_FILE = new URL(`./worker-main${extname(import.meta.url)}`, import.meta.url);
+/** The same ending as this file: TypeScript in tests, JavaScript when built. In a bundle this file is part of another. */
+const WORKER_FILE = new URL(`../fleet/worker-main${extname(import.meta.url)}`, import.meta.url);
 const HEARTBEAT_MS = 1_000;
 /** A worker that has not answered so often is ended: nothing of ours takes that long at a stretch. */
 const MOST_MISSED = 20;
@@ -157,6 +158,9 @@ export class RemotePair implements FleetPair {
   #worker: Worker | null = null;
   #state: PairState;
   #error: CutoverError | null = null;
+  /** What the operator has asked for: a new worker process is told. */
+  #paused = false;
+  #limits: Throttle;
   /** Deaths of workers that it was in. */
   strikes = 0;
 
@@ -165,6 +169,7 @@ export class RemotePair implements FleetPair {
     this.number = number;
     this.#options = options;
     this.#pool = pool;
+    this.#limits = optionsOfPair(pair, options).throttle;
     this.#state = unseen(pair);
   }
 
@@ -178,6 +183,10 @@ export class RemotePair implements FleetPair {
 
   get facts(): PairSize | null {
     return this.#state.facts;
+  }
+
+  get snapshotReceived(): boolean {
+    return this.#state.snapshotReceived;
   }
 
   get settled(): boolean {
@@ -201,6 +210,10 @@ export class RemotePair implements FleetPair {
     return !this.settled || this.wayBackOpen;
   }
 
+  get paused(): boolean {
+    return this.#state.snapshot.paused;
+  }
+
   snapshot(): PairSnapshot {
     return this.#state.snapshot;
   }
@@ -222,9 +235,9 @@ export class RemotePair implements FleetPair {
   }
 
   /** Where its worker dies meanwhile the pool says so, and the session begins it again. */
-  async start(folder: RunFolder): Promise<void> {
+  async start(folder: RunFolder, tuned: boolean): Promise<void> {
     this.#pool.join(folder);
-    await this.#call({ method: 'start', runDir: folder.dir }).catch((error: unknown) => {
+    await this.#call({ method: 'start', runDir: folder.dir, tuned }).catch((error: unknown) => {
       if (!isLost(error)) throw error;
     });
   }
@@ -263,6 +276,33 @@ export class RemotePair implements FleetPair {
     await this.#call({ method: 'openWayBackByCopy' });
   }
 
+  async pause(on: boolean): Promise<void> {
+    const before = this.#paused;
+    this.#paused = on;
+    await this.#change({ method: 'pause', on }, () => {
+      this.#paused = before;
+    });
+  }
+
+  async throttle(limits: Throttle): Promise<void> {
+    const before = this.#limits;
+    this.#limits = limits;
+    await this.#change({ method: 'throttle', limits }, () => {
+      this.#limits = before;
+    });
+  }
+
+  /** Where its worker dies meanwhile the next one is told in another way: see moveInto(). */
+  async #change(call: RemoteCall, undo: () => void): Promise<void> {
+    try {
+      await this.#call(call);
+    } catch (error) {
+      if (isLost(error) && this.#error === null) return;
+      undo();
+      throw error;
+    }
+  }
+
   async clients(): Promise<readonly ClientInfo[]> {
     return (await this.#call({ method: 'clients' })) as readonly ClientInfo[];
   }
@@ -282,7 +322,8 @@ export class RemotePair implements FleetPair {
     this.#worker = worker;
     const run = this.#pool.run;
     const options = run === null ? this.#options : { ...this.#options, resumes: run.runId };
-    worker.take(this.number, this.pair, options, run?.dir ?? null);
+    const valve = { paused: this.#paused, limits: this.#limits };
+    worker.take(this.number, this.pair, options, valve, run?.dir ?? null);
   }
 
   /** It begins anew: its worker has died. */
@@ -386,7 +427,7 @@ class Worker {
         await nextTurn();
         resolve();
         const how = signal ?? `exit code ${code}`;
-        const words = printable(this.#stderr.trim().split('\n').at(-1) ?? '', 200);
+        const words = printable(crashLine(this.#stderr), 200);
         const why = `its worker process ended (${how}${words === '' ? '' : `: ${words}`})`;
         for (const { reject } of this.#waiting.values()) reject(lost(why));
         this.#waiting.clear();
@@ -399,8 +440,14 @@ class Worker {
     return performance.now() - this.#begunAt;
   }
 
-  take(number: number, pair: PairSpec, options: RunOptions, formerRunDir: string | null): void {
-    this.#send({ kind: 'take', pair: number, spec: sendPair(pair), options, formerRunDir });
+  take(
+    number: number,
+    pair: PairSpec,
+    options: RunOptions,
+    valve: { readonly paused: boolean; readonly limits: Throttle },
+    formerRunDir: string | null,
+  ): void {
+    this.#send({ kind: 'take', pair: number, spec: sendPair(pair), options, valve, formerRunDir });
   }
 
   call(pair: number, call: RemoteCall): Promise<unknown> {
@@ -459,6 +506,12 @@ class Worker {
   }
 }
 
+/** The message in the trace of a crash; of a process that died otherwise its last line. */
+function crashLine(stderr: string): string {
+  const lines = stderr.trim().split('\n');
+  return lines.find((line) => /error/i.test(line)) ?? lines.at(-1) ?? '';
+}
+
 function isLost(error: unknown): boolean {
   return error instanceof SourceError && error.code === 'worker-lost';
 }
@@ -477,6 +530,7 @@ function unseen(pair: PairSpec): PairState {
     phase,
     error: null,
     facts: null,
+    snapshotReceived: false,
     settled: false,
     leftBehind: false,
     wayBackOpen: false,
@@ -488,6 +542,7 @@ function unseen(pair: PairSpec): PairState {
       feed: null,
       sampler: null,
       reason: null,
+      valve: { paused: false, limits: NO_THROTTLE },
       wayBack: null,
       keysTotal: null,
       sourceOffset: 0,

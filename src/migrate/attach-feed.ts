@@ -24,13 +24,14 @@ import { frame, scanCommand } from '../resp/command-frame.ts';
 import { StreamScanner } from '../resp/stream-scanner.ts';
 import type { Framing } from '../source/handshake.ts';
 import type { Spool } from '../spool/spool.ts';
-import type { PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
+import type { Pace, PsyncAnswer, ReplicaListener, ReplicaServer } from '../target/attach/replica-server.ts';
 import { AppliedOffset } from './applied-offset.ts';
 import type { Feed, FeedListener } from './feed.ts';
 import { type CompleteCopy, CopyKeeper } from './kept-copy.ts';
 import { notNow } from './pair-context.ts';
 import type { ReplicationState } from './roles.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
+import type { Valve } from './valve.ts';
 
 /** Bytes of the payload that are looked at before the event loop gets its turn. */
 const TURN_BYTES = 4 << 20;
@@ -93,6 +94,7 @@ export class AttachFeed implements Feed, ReplicaListener {
   readonly #signal: AbortSignal;
   readonly #tail: TailKeeper;
   readonly #keeper: CopyKeeper;
+  readonly #valve: Valve;
   #server: ReplicaServer | null = null;
   #stage: Stage;
   #replid = '';
@@ -119,6 +121,7 @@ export class AttachFeed implements Feed, ReplicaListener {
     target: AttachedTarget,
     begin: AttachBeginning,
     listener: AttachListener,
+    valve: Valve,
     signal: AbortSignal,
   ) {
     this.#spool = spool;
@@ -127,6 +130,8 @@ export class AttachFeed implements Feed, ReplicaListener {
     this.#signal = signal;
     this.#tail = new TailKeeper(spool);
     this.#keeper = new CopyKeeper(spool, listener.keepCopy, (error) => this.#fail(error));
+    this.#valve = valve;
+    valve.whenWider(() => this.#server?.pump());
     this.#stage = { kind: 'idle' };
     this.#applied.restart(-1);
     switch (begin.kind) {
@@ -155,6 +160,13 @@ export class AttachFeed implements Feed, ReplicaListener {
     server.payloadEnd(this.#stage.streamStart);
     this.#pump();
   }
+
+  /** What the port asks before it sends. On the way to the place where the target is to stop nothing is held back. */
+  readonly pace: Pace = {
+    mayPass: () => this.#stopped || this.#valve.mayPass(),
+    piece: () => this.#valve.piece,
+    passed: (bytes) => this.#valve.passed(bytes, 0),
+  };
 
   /** Resolves when a target has come in by the port, with the right password; false after `timeoutMs`. */
   whenReached(timeoutMs: number): Promise<boolean> {
@@ -463,7 +475,8 @@ export class AttachFeed implements Feed, ReplicaListener {
           this.#copyLost('the target broke off while it was loading');
           return { kind: 'wait' };
         }
-        if (this.#spool.end === 0) return { kind: 'wait' };
+        // it keeps what it holds until it is begun to be handed out, and waiting costs it nothing
+        if (this.#spool.end === 0 || this.#valve.paused) return { kind: 'wait' };
         return { kind: 'full', replid: this.#replid, offset: position.offset, framing };
       }
       case 'stream': {

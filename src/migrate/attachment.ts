@@ -15,6 +15,7 @@ import { ReplicaServer } from '../target/attach/replica-server.ts';
 import { type AttachBeginning, AttachFeed, type AttachListener, type StopPlace } from './attach-feed.ts';
 import { AttachHold, type HoldRequest } from './attach-hold.ts';
 import type { CompleteCopy } from './kept-copy.ts';
+import type { Valve } from './valve.ts';
 
 /** Replicas try each second; a firewall that drops packets shows by silence. */
 const REACH_LIMIT_MS = 10_000;
@@ -36,6 +37,7 @@ export interface AttachRequest extends HoldRequest {
   readonly kept: CompleteCopy | null;
   /** True where the target's keys go first: a copy loads at once only into an empty server. */
   readonly flush: boolean;
+  readonly valve: Valve;
   /** A target in the stream that acknowledges nothing for this long is cut off, and dials again. */
   readonly silenceMs: number;
 }
@@ -53,7 +55,7 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
   const { pair, target, options, spool, listener, signal, has } = request;
   const { listen } = options;
   const hold = await AttachHold.prepare(request);
-  const feed = new AttachFeed(spool, hold, beginning(request), listener, signal);
+  const feed = new AttachFeed(spool, hold, beginning(request), listener, request.valve, signal);
   if (has !== null && has.ownReplid !== null) {
     const { replid: of, offset } = has.from;
     // it may be given back again before it has followed
@@ -72,6 +74,8 @@ export async function attach(request: AttachRequest): Promise<Attachment> {
           ? { cert: tls.cert, key: tls.key, ca: tls.ca }
           : null,
       bytes: spool,
+      pace: feed.pace,
+      signOfLifeMs: hold.signOfLifeMs,
       silenceMs: request.silenceMs,
     },
     feed,

@@ -9,6 +9,7 @@ import type { AttachAddress } from './attach-hold.ts';
 import { type KeptCopy, keptCopyFromJournal } from './kept-copy.ts';
 import type { JournalEntry } from './run-folder.ts';
 import { type Setting, settingsFromJournal } from './settings.ts';
+import { type TunedSetting, tunedFromJournal } from './source-tuning.ts';
 
 export interface OwnHistory {
   readonly replid: string;
@@ -61,6 +62,8 @@ export interface Leftovers {
   readonly foreignWrites: string | null;
   /** A copy that the spool keeps, and that was not known to be loaded; null: none. */
   readonly kept: KeptCopy | null;
+  /** Settings of the source that may be changed for the run. */
+  readonly tuned: readonly TunedSetting[];
 }
 
 export function leftoversOf(journal: readonly JournalEntry[], pair: string): Leftovers {
@@ -82,6 +85,7 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
   let importMode = false;
   let kept: Leftovers['kept'] = null;
   let foreignWrites: string | null = null;
+  const tuned = new Map<string, TunedSetting>();
   for (const entry of journal) {
     if (entry.pair !== pair) continue;
     switch (entry.kind) {
@@ -136,6 +140,16 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
       case 'kept-copy':
         kept = keptCopyFromJournal(entry.data);
         break;
+      case 'tuned': {
+        const setting = tunedFromJournal(entry.data);
+        if (setting !== null) tuned.set(setting.tuning, setting);
+        break;
+      }
+      case 'tuned-back':
+      case 'tuned-left':
+      case 'tuned-refused':
+        tuned.delete(String(entry.data));
+        break;
       case 'import-mode':
         importMode = entry.data === true;
         break;
@@ -180,5 +194,6 @@ export function leftoversOf(journal: readonly JournalEntry[], pair: string): Lef
     importMode,
     kept,
     foreignWrites,
+    tuned: [...tuned.values()],
   };
 }

@@ -16,6 +16,7 @@ import { addressOf, type PairSpec } from '../core/endpoint.ts';
 import {
   assertNever,
   type CutoverError,
+  EXIT,
   InvariantError,
   PreflightError,
   TargetError,
@@ -25,6 +26,7 @@ import type { CheckResult, ClientInfo, MigrationEvent, PairSnapshot, PairSummary
 import { optionsOfPair, type RunOptions } from '../core/options.ts';
 import { assertMove, isOver, type Phase } from '../core/phase.ts';
 import { printable } from '../core/text.ts';
+import { isThrottled, type Throttle, throttleText } from '../core/throttle.ts';
 import { SourceLink } from '../source/link.ts';
 import { Spool } from '../spool/spool.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
@@ -50,14 +52,17 @@ import { assertPreflight, type PairFacts, preflight } from './preflight.ts';
 import { type AttachedResume, judgeAttached } from './resume-attached.ts';
 import { primeBacklog, ReverseLink } from './reverse-link.ts';
 import { follow, replicationState } from './roles.ts';
-import { type RunFolder, safeFileName } from './run-folder.ts';
+import { type Durability, type RunFolder, safeFileName } from './run-folder.ts';
 import { Sampler } from './sampler.ts';
 import { writeSettings } from './settings.ts';
 import { type Silence, USUAL_SILENCE } from './silence.ts';
+import { SourceTuning } from './source-tuning.ts';
 import { keysOf, SourceWatch } from './source-watch.ts';
+import { SpoolAlarm } from './spool-alarm.ts';
 import { Steps } from './steps.ts';
 import { SAMPLE_INTERVAL_MS } from './sync-gauge.ts';
 import { isThrough, TakeUp } from './take-up.ts';
+import { Valve } from './valve.ts';
 import {
   keepsWrittenWayBack,
   NativeWayBack,
@@ -98,6 +103,7 @@ export class Migration {
   readonly #silence: Silence;
   readonly #voice: PairVoice;
   readonly #announcements = new Announcements();
+  readonly #valve: Valve;
   readonly #abort = new AbortController();
   #phase: Phase = 'checking';
   #reason: string | null = null;
@@ -106,6 +112,9 @@ export class Migration {
   #target: ServerSession | null = null;
   #facts: PairFacts | null = null;
   #folder: RunFolder | null = null;
+  /** What is changed of the source's settings; null before start(). */
+  #tuning: SourceTuning | null = null;
+  #agreesToTune = false;
   /** How the target is fed: one of the two. After **e** an attached target is written to. */
   #attached: Attachment | null = null;
   #written: WriteSide | null = null;
@@ -115,6 +124,7 @@ export class Migration {
   #parts: Parts | null = null;
   #following: Promise<void> = Promise.resolve();
   #timers: NodeJS.Timeout[] = [];
+  #sampling: NodeJS.Timeout | null = null;
   /** True where an earlier process has brought the pair to its end. */
   #through = false;
   /** True where a resumed pair was left with applications writing to its target. */
@@ -134,6 +144,8 @@ export class Migration {
   #ending: Promise<void> | null = null;
   #settled = false;
   readonly #notes: string[] = [];
+  /** What is true as long as the pair stays promoted, and of no use behind a rollback. */
+  #promotedNotes: readonly string[] = [];
   /** What the latest copy has lost, since the target has no place for it. */
   #lost: readonly string[] = [];
 
@@ -150,6 +162,7 @@ export class Migration {
     this.#ports = ports;
     this.#left = left;
     this.#silence = silence;
+    this.#valve = new Valve(this.#options.throttle);
     this.#voice = new PairVoice(pair.name, ports.emit);
   }
 
@@ -171,21 +184,28 @@ export class Migration {
     return this.#facts;
   }
 
+  /** True as soon as the source has sent all of its snapshot, loaded or not: the child that made it has ended. */
+  get snapshotReceived(): boolean {
+    if (this.#phase === 'checking') return false;
+    if (this.#phase !== 'snapshot') return true;
+    const total = this.#feed?.snapshotTotal ?? null;
+    return total === null ? this.#link?.markSeen === true : this.#begun.spool.end >= total;
+  }
+
   // ---- the story -----------------------------------------------------------------------------------------
 
   /** Looks at both sides and changes nothing. Returns all findings; a refusal, or a side out of reach, fails the pair. */
   async check(): Promise<readonly CheckResult[]> {
     try {
-      const limits = { connectTimeoutMs: CONNECT_TIMEOUT_MS, replyTimeoutMs: this.#silence.replyMs };
-      this.#source ??= await ServerSession.open(this.pair.source, 'source', limits);
-      this.#target ??= await ServerSession.open(this.pair.target, 'target', limits);
+      await this.#openSessions();
+      const { source, target } = this.#sessions;
       this.#through = this.#left !== null && (await isThrough(this.#left, this.pair, this.#sessions));
       if (this.#through) {
         const detail = 'this pair was promoted before: what may be left on its servers is put away';
         this.#emit({ event: 'check', pair: this.pair.name, name: 'resume', status: 'ok', detail });
         return [];
       }
-      const result = await preflight(this.#source, this.#target, this.#options, this.#left?.feed ?? null);
+      const result = await preflight(source, target, this.#options, this.#left?.feed ?? null);
       for (const check of result.checks) this.#emit({ event: 'check', pair: this.pair.name, ...check });
       this.#facts = assertPreflight(this.pair, result);
       return result.checks;
@@ -195,10 +215,29 @@ export class Migration {
     }
   }
 
-  /** Takes hold of the target and begins to follow the source; returns when that is under way, or the pair failed. */
-  async start(folder: RunFolder): Promise<void> {
+  /** Both at once, and both to the end: what is open is closed when the pair fails. */
+  async #openSessions(): Promise<void> {
+    const limits = { connectTimeoutMs: CONNECT_TIMEOUT_MS, replyTimeoutMs: this.#silence.replyMs };
+    const openSource = async (): Promise<void> => {
+      this.#source ??= await ServerSession.open(this.pair.source, 'source', limits);
+    };
+    const openTarget = async (): Promise<void> => {
+      this.#target ??= await ServerSession.open(this.pair.target, 'target', limits);
+    };
+    for (const opened of await Promise.allSettled([openSource(), openTarget()])) {
+      if (opened.status === 'rejected') throw opened.reason;
+    }
+  }
+
+  /**
+   * Takes hold of the target and begins to follow the source; returns when that is under way, or the pair failed.
+   * @param tuned true: the operator agrees to all settings of the source that check() has proposed
+   */
+  async start(folder: RunFolder, tuned = false): Promise<void> {
     try {
       this.#folder = folder;
+      this.#tuning = new SourceTuning(this.#context, this.#left?.tuned ?? []);
+      this.#agreesToTune = tuned;
       this.#startedAt = performance.now();
       if (this.#through && this.#left !== null) await this.#finishThrough(this.#left);
       else {
@@ -240,6 +279,7 @@ export class Migration {
   // ---- feed attach ---------------------------------------------------------------------------------------
 
   async #beginAttached(left: Leftovers | null): Promise<void> {
+    this.#assertCountable(this.#options.throttle);
     const found: AttachedResume = left === null ? { kind: 'copy' } : await this.#judgeAttached(left);
     switch (found.kind) {
       case 'promoted':
@@ -263,7 +303,8 @@ export class Migration {
       kept = null;
     }
     try {
-      await this.#journal('feed', 'attach');
+      // each turn of the disk would delay the copy: the line that must be there first brings this one to it
+      await this.#journal('feed', 'attach', 'buffered');
       await this.#attach(left, has, kept);
     } catch (error) {
       const cause = toCutoverError(error);
@@ -272,7 +313,7 @@ export class Migration {
       await this.#fallBackToWrite(cause);
       return;
     }
-    this.#follow(has === null || kept !== null ? null : has.from.offset);
+    await this.#follow(has === null || kept !== null ? null : has.from.offset);
   }
 
   async #judgeAttached(left: Leftovers): Promise<AttachedResume> {
@@ -304,6 +345,7 @@ export class Migration {
       former: left?.attached ?? [],
       has,
       kept,
+      valve: this.#valve,
       silenceMs: this.#silence.targetMs,
       flush: this.#options.flushTarget && has === null,
     });
@@ -338,7 +380,7 @@ export class Migration {
     if (left === null && keepsWrittenWayBack(this.#options, facts))
       await primeBacklog(hold.session, hold.endpoint);
     this.#into = new FeedSwitch(this.#write(await this.#beginning(left, checkpoint)));
-    this.#follow(checkpoint?.offset ?? null);
+    await this.#follow(checkpoint?.offset ?? null);
   }
 
   /** @param checkpoint what the target has already; null: a copy is due */
@@ -357,6 +399,7 @@ export class Migration {
       formerFence,
       open: this.#open,
       silence: this.#silence,
+      valve: this.#valve,
       assertGoingOn: () => {
         if (isOver(this.#phase)) throw notNow('go on', this.#phase);
       },
@@ -382,14 +425,21 @@ export class Migration {
   }
 
   /** Becomes a replica of the source. @param resumedAt the offset that the target has already; null: none */
-  #follow(resumedAt: number | null): void {
+  async #follow(resumedAt: number | null): Promise<void> {
     const { facts } = this.#checked;
     const { into } = this.#running;
+    const agreed = facts.proposals.filter(
+      ({ tuning }) => this.#agreesToTune || this.#options.tuneSource.includes(tuning),
+    );
+    if (!isOver(this.#phase)) await this.#tuning?.set(agreed, resumedAt === null);
+    // it can be stopped, or fail, meanwhile
+    if (isOver(this.#phase)) return;
     this.#link = new SourceLink(
       {
         endpoint: this.pair.source,
         names: this.#options.commandNames,
         announceVersion: announcedTo(facts.source),
+        plainSnapshot: facts.source.family === 'redis' && facts.source.atLeast(8, 6),
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         silenceMs: this.#silence.sourceMs,
       },
@@ -450,6 +500,7 @@ export class Migration {
   /** **e**: applications may write to the target from now on, which goes on being fed. */
   async enableWrites(): Promise<void> {
     if (this.#phase !== 'in-sync') throw notNow('enable writes', this.#phase);
+    this.#assertNotPaused('enable writes');
     if (this.#cutover !== null) throw notNow('enable writes', 'cutting over');
     const attached = this.#attached;
     await this.#asCutover((signal) =>
@@ -512,6 +563,7 @@ export class Migration {
    */
   async promote(): Promise<void> {
     if (this.#phase !== 'in-sync' && this.#phase !== 'writable') throw notNow('promote', this.#phase);
+    this.#assertNotPaused('promote');
     if (this.#cutover !== null) throw notNow('promote a second time', this.#phase);
     if (!this.#state.bothConnected) throw notNow('promote', 'not connected to both servers');
     await this.#asCutover((signal) =>
@@ -524,12 +576,15 @@ export class Migration {
   /** Runs a cutover or a rollback so that it can be called off. */
   async #asCutover(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const calledOff = new AbortController();
+    // applications wait: what is left is brought over as fast as the target takes it
+    this.#valve.openWide(true);
     const done = work(calledOff.signal);
     this.#cutover = { done, calledOff };
     try {
       await done;
     } finally {
       this.#cutover = null;
+      this.#valve.openWide(false);
     }
   }
 
@@ -570,8 +625,7 @@ export class Migration {
     } else {
       this.#notes.push(`no way back was kept: ${whyNoWrittenWayBack(this.#options, fence)}`);
     }
-    // last: the commands to type stand below it
-    if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
+    if (fence !== null) this.#promotedNotes = fenceLeftNotes(fence, addressOf(this.pair.source));
     this.#moveTo('promoted');
   }
 
@@ -604,7 +658,7 @@ export class Migration {
       const wayBack = new NativeWayBack(this.#sides);
       const { lossless, note } = await watchFollowing(wayBack, this.#checked, fullCopies);
       if (lossless) this.#wayBack = wayBack;
-      this.#notes.push(note);
+      this.#promotedNotes = [note];
     } else {
       this.#notes.push(`no way back was kept: ${notFollowing}`);
       if (fence !== null) this.#notes.push(...fenceLeftNotes(fence, addressOf(this.pair.source)));
@@ -669,6 +723,7 @@ export class Migration {
     if (this.#cutover !== null) throw notNow('roll back a second time', this.#phase);
     await this.#asCutover(async (signal) => {
       this.#notes.push(...(await wayBack.rollBack(this.#rollbackBasics(signal))));
+      this.#promotedNotes = [];
       this.#moveTo('rolled-back');
     });
     this.#announcements.announce(this.#checked, 'rollback');
@@ -740,6 +795,7 @@ export class Migration {
       await this.#closeSessions();
       return;
     }
+    if (this.#valve.paused) this.#notes.push('it was paused: resume begins without a pause');
     this.#moveTo('stopped', reason);
     await this.#letGo('stopped');
   }
@@ -747,6 +803,67 @@ export class Migration {
   /** Ends the pair for a reason that lies outside of it. */
   abandon(error: CutoverError): void {
     this.#fail(error);
+  }
+
+  // ---- p and t: how fast the target is fed ---------------------------------------------------------------
+
+  /** True while nothing goes to the target: see pause(). */
+  get paused(): boolean {
+    return this.#valve.paused;
+  }
+
+  /**
+   * **p**: nothing new goes to the target until it is undone. The source is read all the same: what it sends waits in the
+   * spool. Not kept over a restart. What is so already stays so.
+   * @throws PreflightError `not-now` in a cutover, and where the pair is over
+   */
+  async pause(on: boolean): Promise<void> {
+    const what = on ? 'pause' : 'go on';
+    if (isOver(this.#phase)) throw notNow(what, this.#phase);
+    if (on && this.#cutover !== null) throw notNow(what, 'cutting over');
+    if (on === this.#valve.paused) return;
+    this.#valve.pause(on);
+    this.#note(
+      on
+        ? 'paused by the operator: nothing goes to the target, what the source sends waits in the spool'
+        : 'the operator lets it go on',
+    );
+  }
+
+  /**
+   * **t**: no more than that goes to the target in a second, until it is changed. A cutover drains without a limit.
+   * @throws PreflightError `not-now` where the pair is over, `throttle-keys` where keys cannot be counted
+   */
+  async throttle(limits: Throttle): Promise<void> {
+    if (isOver(this.#phase)) throw notNow('throttle', this.#phase);
+    this.#assertCountable(limits);
+    this.#valve.throttle(limits);
+    this.#note(isThrottled(limits) ? `throttled to ${throttleText(limits)}` : 'the limits are lifted');
+  }
+
+  /** As pause() and throttle() had it in a process that has died: without a word. */
+  takeValve(paused: boolean, limits: Throttle): void {
+    this.#valve.pause(paused);
+    this.#valve.throttle(limits);
+  }
+
+  #assertNotPaused(what: string): void {
+    if (!this.#valve.paused) return;
+    throw new PreflightError(`cannot ${what} while the pair is paused by the operator`, {
+      code: 'not-now',
+      hint: 'let it go on first: the key p, or redis-cutover pause RUN_DIR --off',
+      exitCode: EXIT.attention,
+    });
+  }
+
+  /** An attached target takes bytes as they come: which of them are keys it knows itself. */
+  #assertCountable({ keysPerSecond }: Throttle): void {
+    const attached = this.#attached !== null || (this.#written === null && this.#facts?.feed === 'attach');
+    if (keysPerSecond === null || !attached) return;
+    throw new PreflightError('keys cannot be counted with feed attach: the target loads by itself', {
+      code: 'throttle-keys',
+      hint: 'limit bytes instead: --mb N, or --throttle-mb N at the start',
+    });
   }
 
   /** The clients that are still on the source. */
@@ -767,6 +884,7 @@ export class Migration {
       phase: this.#phase,
       feedKind: this.#attached === null && this.#written !== null ? 'write' : (this.#facts?.feed ?? null),
       reason: this.#reason,
+      valve: this.#valve,
       wayBack: this.#phase === 'promoted' ? (this.#wayBack?.description ?? null) : null,
       keysTotal: this.#facts?.keysTotal ?? null,
       feed: this.#feed,
@@ -783,7 +901,8 @@ export class Migration {
       keys: this.#feed?.keys || (this.#left === null ? 0 : (this.#facts?.keysTotal ?? 0)),
       seconds: Math.round(((this.#endedAt ?? performance.now()) - this.#startedAt) / 100) / 10,
       writeOutageMs: this.#writeOutageMs,
-      notes: [...this.#lost, ...this.#notes],
+      // last: there are commands to type among them
+      notes: [...this.#lost, ...this.#notes, ...this.#promotedNotes],
     };
   }
 
@@ -805,7 +924,8 @@ export class Migration {
         for (const message of lost) this.#note(message);
         this.#begun.watch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
-        void this.#begun.sampler.sample();
+        this.#begun.sampler.loaded();
+        this.#sampleNow();
       },
       waiting: (reason) => {
         this.#reason = reason;
@@ -825,18 +945,28 @@ export class Migration {
 
   /** Begins what is done again and again: samples, progress, a look at the target. */
   #watch(): void {
-    const every = (ms: number, work: () => void): void => {
-      this.#timers.push(setInterval(work, ms));
+    const every = (ms: number, work: () => void): NodeJS.Timeout => {
+      const timer = setInterval(work, ms);
+      this.#timers.push(timer);
+      return timer;
     };
-    const { sampler } = this.#begun;
-    every(SAMPLE_INTERVAL_MS, () => {
-      void sampler.sample();
+    const { sampler, spool } = this.#begun;
+    this.#sampling = every(SAMPLE_INTERVAL_MS, () => {
       this.#written?.tickExpiry();
+      void sampler.sample();
     });
     every(500, () => sampler.measure());
+    const alarm = new SpoolAlarm(spool, {
+      limitBytes: this.#options.spoolLimitBytes,
+      dir: this.#checkedFolder.dir,
+      note: (message) => this.#note(message),
+      held: () => this.#valve.paused || isThrottled(this.#valve.limits),
+    });
     every(1000, () => {
       this.#feed?.tick(Date.now());
       this.#saveSpool();
+      void alarm.look();
+      if (this.snapshotReceived) void this.#tuning?.copyMade();
       this.#lookForForeignWrites();
       this.#emit({ event: 'progress', ...this.snapshot() });
     });
@@ -872,6 +1002,13 @@ export class Migration {
       const cause = toCutoverError(error);
       if (cause instanceof PreflightError) this.#fail(cause);
     }
+  }
+
+  /** A sample is not waited for, and those that follow come at their distance from it. */
+  #sampleNow(): void {
+    this.#sampling?.refresh();
+    this.#written?.tickExpiry();
+    void this.#begun.sampler.sample();
   }
 
   /** Moves between catching-up and in-sync. */
@@ -928,6 +1065,12 @@ export class Migration {
       this.#notGivenBack(toCutoverError(error));
     }
     try {
+      await this.#tuning?.end();
+    } catch {
+      // the summary says what it is, and what to type
+      this.#leftBehind = true;
+    }
+    try {
       await this.#closeSpool(how);
     } catch (error) {
       this.#note(`the spool could not be removed: ${toCutoverError(error).message}`);
@@ -979,7 +1122,7 @@ export class Migration {
 
   #leftBehind = false;
 
-  /** True where something of ours may still be on the target. */
+  /** True where something of ours may still be on a server. */
   get leftBehind(): boolean {
     return this.#leftBehind;
   }
@@ -1050,7 +1193,7 @@ export class Migration {
       emit: this.#ports.emit,
       note: (message) => this.#note(message),
       remember: (...notes) => void this.#notes.push(...notes),
-      journal: (kind, data) => this.#journal(kind, data),
+      journal: (kind, data, durability) => this.#journal(kind, data, durability),
     };
   }
 
@@ -1083,8 +1226,8 @@ export class Migration {
     return { into: this.#into };
   }
 
-  #journal(kind: string, data: unknown = null): Promise<void> {
-    return this.#checkedFolder.append({ kind, pair: this.pair.name, data }, 'durable');
+  #journal(kind: string, data: unknown = null, durability: Durability = 'durable'): Promise<void> {
+    return this.#checkedFolder.append({ kind, pair: this.pair.name, data }, durability);
   }
 }
 

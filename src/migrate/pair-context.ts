@@ -7,6 +7,7 @@ import type { RunOptions } from '../core/options.ts';
 import type { Phase } from '../core/phase.ts';
 import type { FeedSwitch } from './feed.ts';
 import type { PairFacts } from './preflight.ts';
+import type { Durability } from './run-folder.ts';
 
 export interface PairContext {
   readonly pair: PairSpec;
@@ -21,8 +22,8 @@ export interface PairContext {
   readonly note: (message: string) => void;
   /** Says something in the summary. */
   readonly remember: (...notes: readonly string[]) => void;
-  /** Durable in the run folder when it resolves. */
-  readonly journal: (kind: string, data?: unknown) => Promise<void>;
+  /** In the run folder when it resolves; durable, where it is not said otherwise. */
+  readonly journal: (kind: string, data?: unknown, durability?: Durability) => Promise<void>;
 }
 
 /** The same behind a preflight. */

@@ -1,11 +1,15 @@
 /** The figures of one pair for screen and log: progress, rates, lag. Computed from what the parts say at the moment. */
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
 import type { PairSnapshot } from '../core/events.ts';
-import type { Phase } from '../core/phase.ts';
+import { isOver, type Phase } from '../core/phase.ts';
+import { isThrottled, throttleText } from '../core/throttle.ts';
 import type { Feed } from './feed.ts';
 import type { Sampler } from './sampler.ts';
+import type { Valve } from './valve.ts';
 
 export interface ShownPair extends Pick<PairSnapshot, 'reason' | 'wayBack' | 'keysTotal' | 'sourceOffset'> {
+  /** What the operator lets go to the target. */
+  readonly valve: Pick<Valve, 'paused' | 'limits'>;
   readonly pair: PairSpec;
   readonly phase: Phase;
   readonly feedKind: PairSnapshot['feed'];
@@ -29,7 +33,9 @@ export function pairSnapshot(shown: ShownPair): PairSnapshot {
     wave: pair.wave ?? null,
     phase,
     feed: shown.feedKind,
-    reason: shown.reason,
+    reason: reasonOf(shown),
+    paused: !isOver(phase) && shown.valve.paused,
+    throttle: isOver(phase) || !isThrottled(shown.valve.limits) ? null : shown.valve.limits,
     wayBack: shown.wayBack,
     snapshotBytes: bytes,
     snapshotTotal: total,
@@ -44,4 +50,16 @@ export function pairSnapshot(shown: ShownPair): PairSnapshot {
     commandsPerSecond: loading ? 0 : (sampler?.commandsPerSecond ?? 0),
     divergences: feed?.divergences ?? 0,
   });
+}
+
+/** What the operator has asked for stands first: it is why the pair is behind. */
+function reasonOf({ phase, reason, valve }: ShownPair): string | null {
+  if (isOver(phase)) return reason;
+  const held = valve.paused
+    ? ['paused by the operator']
+    : isThrottled(valve.limits)
+      ? [`throttled to ${throttleText(valve.limits)}`]
+      : [];
+  const parts = [...held, ...(reason === null ? [] : [reason])];
+  return parts.length === 0 ? null : parts.join('; ');
 }

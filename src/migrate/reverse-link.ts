@@ -24,6 +24,7 @@ import type { CheckedPair } from './pair-context.ts';
 import { replicationState } from './roles.ts';
 import { USUAL_SILENCE } from './silence.ts';
 import { type Entrance, TargetDoor } from './target-door.ts';
+import { Valve } from './valve.ts';
 import { type Door, WriteFeed } from './write-feed.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -137,6 +138,7 @@ export class ReverseLink {
         written: null,
         markBatches: false,
         tally,
+        valve: new Valve(),
         silenceMs: USUAL_SILENCE.targetMs,
       },
       {

@@ -23,7 +23,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Endpoint, PairSpec } from '../core/endpoint.ts';
 import { CheckpointError, UsageError } from '../core/errors.ts';
 import type { RunOptions } from '../core/options.ts';
-import { printable } from '../core/text.ts';
+import { harmlessJson, printable } from '../core/text.ts';
 
 /** A server without its secrets: keys of TLS and passwords stay with the operator. */
 export interface StoredEndpoint {
@@ -55,6 +55,9 @@ export interface JournalEntry {
   readonly pair: string;
   readonly data: unknown;
 }
+
+/** `buffered`: with the system, and on the disk with the next line that is `durable`. */
+export type Durability = 'durable' | 'buffered';
 
 /** A line as it was written; `at` is an ISO time. */
 export interface JournalLine extends JournalEntry {
@@ -125,7 +128,7 @@ export class RunFolder {
           hint: `redis-cutover resume ${printable(dir)}, or give another folder with --run-dir`,
         });
       }
-      await writeDurably(dir, RUN_FILE, `${JSON.stringify(run, null, 2)}\n`);
+      await writeWhole(dir, RUN_FILE, `${harmlessJson(run, 2)}\n`);
       return new RunFolder(dir, run, await openJournal(dir));
     } catch (error) {
       await unlock(dir);
@@ -164,10 +167,11 @@ export class RunFolder {
   }
 
   /**
-   * Adds a line. With `durable` it is on the disk when the promise resolves: for what must survive a power cut.
+   * Adds a line. With `durable` it, and all before it, is on the disk when the promise resolves: for what must
+   * survive a power cut.
    * Throws CheckpointError `run-dir-full`, `run-dir-io`.
    */
-  append(entry: JournalEntry, durability: 'durable' | 'buffered' = 'buffered'): Promise<void> {
+  append(entry: JournalEntry, durability: Durability = 'buffered'): Promise<void> {
     const line = encodeLine(entry);
     const written = this.#writing.then(async () => {
       try {
@@ -218,7 +222,7 @@ function withoutSecrets({ host, port, username, tls }: Endpoint): StoredEndpoint
 
 /** `{"sum":"<8 hex digits>","kind":…}`: the sum is of the line as it would be without it. */
 function encodeLine(entry: JournalEntry): string {
-  const json = JSON.stringify({ ...entry, at: new Date().toISOString() });
+  const json = harmlessJson({ ...entry, at: new Date().toISOString() });
   return `{"sum":"${checksum(json)}",${json.slice(1)}\n`;
 }
 
@@ -285,7 +289,8 @@ function isPair(pair: unknown): boolean {
     isStoredEndpoint(pair['target']) &&
     (pair['wave'] === undefined || typeof pair['wave'] === 'string') &&
     (pair['options'] === undefined || isObject(pair['options'])) &&
-    (pair['auth'] === undefined || isObject(pair['auth']))
+    (pair['auth'] === undefined || isObject(pair['auth'])) &&
+    (pair['tls'] === undefined || isObject(pair['tls']))
   );
 }
 
@@ -304,8 +309,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The file is whole or not there, whatever happens: temporary file, fsync, rename, fsync of the folder. */
-async function writeDurably(dir: string, name: string, content: string): Promise<void> {
+/** The file is whole or not there, whatever happens: temporary file, fsync, rename; openJournal() has the folder's fsync. */
+async function writeWhole(dir: string, name: string, content: string): Promise<void> {
   const temporary = join(dir, `${name}.new`);
   const file = await open(temporary, 'w', FILE_MODE);
   try {
@@ -315,7 +320,6 @@ async function writeDurably(dir: string, name: string, content: string): Promise
     await file.close();
   }
   await rename(temporary, join(dir, name));
-  await syncFolder(dir);
 }
 
 async function syncFolder(dir: string): Promise<void> {

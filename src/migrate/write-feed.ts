@@ -29,7 +29,7 @@ import type { Spool } from '../spool/spool.ts';
 import type { TargetCapabilities } from '../target/write/capabilities.ts';
 import type { Checkpoint } from '../target/write/checkpoint.ts';
 import { type ReplyListener, TargetConnection } from '../target/write/connection.ts';
-import type { HeldTtls } from '../target/write/held-ttls.ts';
+import { COPY_HORIZON_MS, type HeldTtls } from '../target/write/held-ttls.ts';
 import type { KeyPositions } from '../target/write/key-positions.ts';
 import { Losses } from '../target/write/losses.ts';
 import type { StreamLoss } from '../target/write/lowering.ts';
@@ -51,6 +51,7 @@ import type { Feed, FeedListener } from './feed.ts';
 import { type CompleteCopy, CopyKeeper } from './kept-copy.ts';
 import { type StreamTail, TailKeeper } from './stream-tail.ts';
 import type { Entrance } from './target-door.ts';
+import type { Valve } from './valve.ts';
 
 /** How the feed comes to its target; see target-door.ts. */
 export interface Door {
@@ -90,6 +91,8 @@ export interface FeedSettings {
   readonly markBatches: boolean;
   /** Where what is executed on the target is counted. */
   readonly tally: WriteTally;
+  /** Shut and narrowed by the operator. */
+  readonly valve: Valve;
   /** True where what the target has no place for may be lost (--allow-loss). */
   readonly allowLoss: boolean;
   /** What of the source the target has nothing for may be left out (--skip-unknown); null: it stops the run. */
@@ -234,6 +237,7 @@ export class WriteFeed implements Feed, ReplyListener {
         rejected: (position, line, verdict) => this.#rejected(position, line, verdict),
       },
     );
+    settings.valve.whenWider(() => this.#pump());
     this.#beginAt(settings.begin);
   }
 
@@ -349,9 +353,10 @@ export class WriteFeed implements Feed, ReplyListener {
   tick(now: number): void {
     const connection = this.#connection;
     if (connection === null || this.#halted) return;
-    // the silence that counts begins with a question
-    if (connection.unanswered === 0) this.#lastReplyAt = now;
-    const { silenceMs } = this.#settings;
+    const { silenceMs, valve } = this.#settings;
+    // the silence that counts begins with a question; a value whose rest is held back is none
+    const heldBack = valve.paused && this.#stage.kind === 'snapshot';
+    if (connection.unanswered === 0 || heldBack) this.#lastReplyAt = now;
     if (now - this.#lastReplyAt > silenceMs) {
       connection.close();
       this.lost(
@@ -479,12 +484,12 @@ export class WriteFeed implements Feed, ReplyListener {
     this.#spool.reset();
     this.#tail.reset();
     this.#listener.waiting(null);
-    this.#settings.ttls?.holdAll();
     this.#beginSnapshot(position, framing, framing.kind === 'length' ? framing.bytes : null);
     await this.#keeper.begin(this.#settings.partialResync ? position : null, framing);
   }
 
   #beginSnapshot(position: ReplicationPosition | null, framing: Framing, payloadEnd: number | null): void {
+    this.#settings.ttls?.beginCopy(COPY_HORIZON_MS, this.#settings.written !== null);
     this.#starvedAt = -1;
     this.#auxDb = 0;
     this.#auxPosition = {};
@@ -595,8 +600,9 @@ export class WriteFeed implements Feed, ReplyListener {
     if (connection === null) return;
     const { reader, framing } = stage;
     const spool = this.#spool;
-    const enough = connection.out.totalBytes + TURN_BYTES;
-    while (!reader.done && !connection.full && !this.#pausing && this.#starvedAt !== spool.end) {
+    const begun = connection.out.totalBytes;
+    const enough = begun + TURN_BYTES;
+    while (!reader.done && !connection.full && this.#starvedAt !== spool.end && this.#mayPass()) {
       if (connection.out.totalBytes > enough) {
         setImmediate(() => this.#pump());
         break;
@@ -604,13 +610,20 @@ export class WriteFeed implements Feed, ReplyListener {
       // what lies behind an announced length is the stream: a damaged snapshot must not reach into it
       const end = framing.kind === 'length' ? Math.min(spool.end, framing.bytes) : spool.end;
       const available = end - reader.position;
-      const view = spool.view(reader.position, reader.want).subarray(0, available);
-      if (view.length > 0 && reader.consume(view)) continue;
-      if (view.length < available) continue;
+      const { keys } = reader;
+      const { totalBytes } = connection.out;
+      const view = this.#piece(spool.view(reader.position, reader.want).subarray(0, available), reader.want);
+      const moved = view.length > 0 && reader.consume(view);
+      this.#settings.valve.passed(connection.out.totalBytes - totalBytes, reader.keys - keys);
+      if (moved || view.length < available) continue;
       if (framing.kind === 'length' && end === framing.bytes) {
         throw new RdbFormatError('the snapshot goes on where its announced length ends', end);
       }
       this.#starvedAt = spool.end;
+    }
+    // a large value that comes slowly is answered only at its end
+    if (Number.isFinite(this.#settings.valve.piece) && connection.out.totalBytes > begun) {
+      this.#lastReplyAt = Date.now();
     }
     connection.out.flush();
     spool.release(Math.min(reader.keepFrom, connection.oldestTag ?? Number.POSITIVE_INFINITY));
@@ -666,15 +679,19 @@ export class WriteFeed implements Feed, ReplyListener {
     const spool = this.#spool;
     const enough = connection.out.totalBytes + TURN_BYTES;
     const last = this.#finishing?.offset ?? Number.POSITIVE_INFINITY;
-    while (stream.midway || (!this.#pausing && stream.offsetAt(stream.position) < last)) {
+    while (stream.midway || (stream.offsetAt(stream.position) < last && this.#mayPass())) {
       if (connection.out.totalBytes > enough) {
         setImmediate(() => this.#pump());
         return;
       }
       const available = spool.end - stream.position;
       if (available === 0) break;
-      const view = spool.view(stream.position, stream.want);
-      if (stream.consume(view)) continue;
+      const { commands } = stream;
+      const { totalBytes } = connection.out;
+      const view = this.#piece(spool.view(stream.position, stream.want), stream.want);
+      const moved = stream.consume(view);
+      this.#settings.valve.passed(connection.out.totalBytes - totalBytes, stream.commands - commands);
+      if (moved) continue;
       // not moved: blocked, or a command that is not complete
       if (stream.want <= view.length || view.length === available) break;
     }
@@ -686,6 +703,17 @@ export class WriteFeed implements Feed, ReplyListener {
       this.#tellSkipped();
       finishing.resolve();
     }
+  }
+
+  /** True where something new may be handed on now: see whileQuiet() and the valve. */
+  #mayPass(): boolean {
+    return !this.#pausing && this.#settings.valve.mayPass();
+  }
+
+  /** As much of `view` as the valve lets through at once, but never less than is wanted in one piece. */
+  #piece(view: Buffer, want: number): Buffer {
+    const most = Math.max(this.#settings.valve.piece, want);
+    return view.length > most ? view.subarray(0, most) : view;
   }
 
   #streamApplied(position: number): void {
@@ -844,13 +872,14 @@ export class WriteFeed implements Feed, ReplyListener {
   }
 
   /**
-   * Waits for the first bytes of the snapshot, and looks at its version; false: it is not the present one any more.
+   * Waits for the first bytes of the snapshot, and for a valve that is not shut: a target that is paused is not emptied
+   * either. Looks at the snapshot's version; false: it is not the present one any more.
    * @throws RdbFormatError
    */
   async #isReadable(stage: Stage & { kind: 'snapshot' }): Promise<boolean> {
     for (;;) {
       if (this.#stage !== stage || this.#halted) return false;
-      if (this.#spool.end >= MAGIC_BYTES) break;
+      if (this.#spool.end >= MAGIC_BYTES && !this.#settings.valve.paused) break;
       await delay(20);
     }
     checkMagic(this.#spool.view(0, MAGIC_BYTES), this.#settings.skip !== null);

@@ -27,6 +27,7 @@ import { safeFileName } from './run-folder.ts';
 import type { Silence } from './silence.ts';
 import { TargetDoor } from './target-door.ts';
 import { TargetHold } from './target-hold.ts';
+import type { Valve } from './valve.ts';
 import { keepsWrittenWayBack } from './way-back.ts';
 import { type Beginning, WriteFeed } from './write-feed.ts';
 
@@ -41,6 +42,7 @@ export interface WriteSideRequest extends CheckedPair {
   /** True where the applications write to the target already. */
   readonly open: boolean;
   readonly silence: Silence;
+  readonly valve: Valve;
   /** Throws where the pair has ended meanwhile. */
   readonly assertGoingOn: () => void;
   /** The target is no longer ours. */
@@ -155,7 +157,7 @@ export class WriteSide {
 
   /** Makes the feed. @param signal ends it */
   begin(begin: Beginning, spool: Spool, listener: FeedListener, signal: AbortSignal): WriteFeed {
-    const { facts, options, runId, silence } = this.#request;
+    const { facts, options, runId, silence, valve } = this.#request;
     this.#feed = new WriteFeed(
       spool,
       this.door,
@@ -174,6 +176,7 @@ export class WriteSide {
         written: this.#keys,
         markBatches: keepsWrittenWayBack(options, facts),
         tally: this.#tally,
+        valve,
         silenceMs: silence.targetMs,
       },
       listener,

@@ -10,7 +10,8 @@ import type { SettingChange } from './setting-changes.ts';
 /** All times are ISO texts. */
 export interface RunReport {
   readonly format: typeof REPORT_FORMAT;
-  readonly runId: string;
+  /** null: no run; `check` or `verify` alone. Nothing is told of phases and cutovers then. */
+  readonly runId: string | null;
   readonly startedAt: string;
   /** The processes that worked on the run, in order. */
   readonly sessions: readonly SessionReport[];

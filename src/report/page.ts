@@ -26,7 +26,13 @@ const TITLES: Readonly<Record<string, string>> = {
   cancelled: 'Ended by the operator',
   interrupted: 'Interrupted',
   refused: 'Refused by a check',
+  ready: 'Nothing keeps a run from starting',
+  equal: 'Both sides are equal',
+  different: 'The two sides differ',
 };
+
+/** The code of the error that gives a pair up (fleet/worker-pool.ts). */
+const GIVEN_UP = 'worker-killed';
 
 const TONES: Record<CheckStatus, { readonly tone: string; readonly word: string; readonly place: number }> = {
   refuse: { tone: 'bad-text', word: 'refused', place: 0 },
@@ -44,13 +50,14 @@ export function reportPage(report: RunReport): string {
 <title>redis-cutover: ${report.outcome}, ${stamp(span[0])}</title>
 <style>${style}</style></head><body>
 <h1>redis-cutover report</h1>
-<p class="soft">Run ${report.runId}, ${stamp(span[0])} to ${stamp(span[1])} (${zone(span[1])})</p>
+<p class="soft">${about(report)}, ${stamp(span[0])} to ${stamp(span[1])} (${zone(span[1])})</p>
 ${outcome(report, span)}
 ${leftToDo(report)}
+${givenUp(report, span)}
 ${pairTable(report)}
 ${report.pairs.map((pair, index) => pairSection(pair, index, report, span))}
 ${whoDidWhat(report)}
-<footer>Made by redis-cutover ${lastVersion(report)}. The same as data: report.json beside this file. Times are those of the machine that ran it.</footer>
+<footer>Made by redis-cutover ${lastSession(report)?.version ?? ''}. The same as data: ${report.runId === null ? '--report FILE.json' : 'report.json beside this file'}. Times are those of the machine that ran it.</footer>
 </body></html>
 `;
   return page.text;
@@ -66,7 +73,16 @@ function policy(): string {
 
 function outcome(report: RunReport, [from, to]: Span): Html {
   const { exitCode, pairs } = report;
-  const tone = toneOf(exitCode);
+  const exit = `Exit code ${exitCode}: ${exitMeaning(exitCode)}.`;
+  if (report.runId === null) {
+    const checks = pairs.flatMap((pair) => pair.checks);
+    const found =
+      checks.length > 0
+        ? html`<dt>Checks</dt><dd>${checkCounts({ checks })}</dd>`
+        : html`<dt>Comparison</dt><dd>${latestVerdict(pairs)}</dd>`;
+    return html`${banner(report, `${counted(pairs.length, 'pair')}. ${exit}`)}
+<dl class="tiles"><div><dt>Took</dt><dd>${formatDuration((to - from) / 1000)}</dd></div><div>${found}</div></dl>`;
+  }
   const phases = [...new Set(pairs.map(({ phase }) => phase))];
   const counts = phases.map(
     (phase) => `${formatCount(pairs.filter((pair) => pair.phase === phase).length)} ${phase}`,
@@ -76,12 +92,16 @@ function outcome(report: RunReport, [from, to]: Span): Html {
     null,
   );
   const who = pairs.length > 1 && longest !== null ? html`<span class="soft">${longest.name}</span>` : '';
-  return html`<div class="outcome ${tone}"><strong>${TITLES[report.outcome] ?? report.outcome}</strong>
-<p>Of ${counted(pairs.length, 'pair')}: ${counts.join(', ')}. Exit code ${exitCode}: ${exitMeaning(exitCode)}.</p></div>
+  return html`${banner(report, `Of ${counted(pairs.length, 'pair')}: ${counts.join(', ')}. ${exit}`)}
 <dl class="tiles"><div><dt>Writes stood still</dt><dd>${outageText(longest?.writeOutageMs ?? null)}</dd>${who}</div>
 <div><dt>Took</dt><dd>${formatDuration((to - from) / 1000)}</dd></div>
 <div><dt>Keys</dt><dd>${formatCount(pairs.reduce((sum, { keys }) => sum + keys, 0))}</dd></div>
-<div><dt>Comparison</dt><dd>${verdict(pairs.flatMap(({ verifies }) => verifies.at(-1) ?? []))}</dd></div></dl>`;
+<div><dt>Comparison</dt><dd>${latestVerdict(pairs)}</dd></div></dl>`;
+}
+
+function banner({ outcome, exitCode }: RunReport, text: string): Html {
+  return html`<div class="outcome ${toneOf(exitCode)}"><strong>${TITLES[outcome] ?? outcome}</strong>
+<p>${text}</p></div>`;
 }
 
 function toneOf(exitCode: number): 'good' | 'warn' | 'bad' {
@@ -93,6 +113,11 @@ function outageText(ms: number | null): string {
   if (ms === null) return 'not at all';
   // the target took writes already
   return ms === 0 ? 'for nobody' : formatDuration(ms / 1000);
+}
+
+/** Of the last comparison of each pair. */
+function latestVerdict(pairs: readonly PairReport[]): string {
+  return verdict(pairs.flatMap(({ verifies }) => verifies.at(-1) ?? []));
 }
 
 function verdict(verifies: readonly PairReport['verifies'][number][]): string {
@@ -107,10 +132,12 @@ function verdict(verifies: readonly PairReport['verifies'][number][]): string {
   return bad === 0 ? `${keys}, all equal` : `${keys}, ${formatCount(bad)} not equal`;
 }
 
-function leftToDo({ pairs, messages }: RunReport): Html {
+function leftToDo({ runId, pairs, messages }: RunReport): Html {
   const items = pairs.flatMap((pair) => {
     const error =
-      pair.phase === 'failed' ? pair.messages.findLast(({ kind }) => kind === 'error') : undefined;
+      runId === null || pair.phase === 'failed'
+        ? pair.messages.findLast(({ kind }) => kind === 'error')
+        : undefined;
     const found = pair.verifies.at(-1);
     const unequal = found === undefined ? 0 : found.different + found.missing + found.extra;
     const lines = [
@@ -127,13 +154,43 @@ function leftToDo({ pairs, messages }: RunReport): Html {
 ${list.length === 0 ? html`<p>Nothing.</p>` : html`<ul class="todo">${list}</ul>`}`;
 }
 
+/** Pairs that killed their worker process again and again: when, and with what words. */
+function givenUp({ pairs }: RunReport, run: Span): Html {
+  const rows = pairs.flatMap(({ name, phases, messages }, index) => {
+    const end = messages.findLast(({ code }) => code === GIVEN_UP);
+    if (end === undefined) return [];
+    // a pair begins again in another worker, and the reason says how the one before it ended
+    const deaths = phases.filter(({ phase, reason }) => phase === 'checking' && reason !== null);
+    const lines = [...deaths.map(({ at, reason }) => ({ at, text: reason ?? '' })), end];
+    return lines.map(
+      ({
+        at,
+        text,
+      }) => html`<tr><td class="name"><a href="#pair-${index + 1}">${name}</a></td><td>${time(Date.parse(at), run)}</td><td class="wide">${text}</td></tr>
+`,
+    );
+  });
+  if (rows.length === 0) return NO_HTML;
+  return html`<h2>Pairs that were given up</h2>
+<p>Their worker processes ended again and again, and nobody has given their targets back: redis-cutover resume does, and tries them once more.</p>
+${table(['pair', 'at', 'why'], rows)}`;
+}
+
 function remarkLine(line: string): Html {
   const isCommand = /^(ACL|CONFIG|CLIENT|REPLICAOF|SLAVEOF|redis-cli|redis-cutover) /.test(line);
   return isCommand ? html`<code>${line}</code><br>` : html`${line}<br>`;
 }
 
-function pairTable({ pairs }: RunReport): Html {
+function pairTable({ runId, pairs }: RunReport): Html {
   if (pairs.length < 2) return NO_HTML;
+  if (runId === null) {
+    const rows = pairs.map(
+      (pair, index) => html`<tr><td class="name"><a href="#pair-${index + 1}">${pair.name}</a></td>
+<td>${verdict(pair.verifies.slice(-1))}</td><td>${checkCounts(pair)}</td></tr>
+`,
+    );
+    return html`<h2>Pairs</h2>${table(['pair', 'comparison', 'checks'], rows)}`;
+  }
   const rows = pairs.map(
     (pair, index) => html`<tr><td class="name"><a href="#pair-${index + 1}">${pair.name}</a></td>
 <td>${pair.phase}</td><td>${outageText(pair.writeOutageMs)}</td><td>${formatCount(pair.keys)}</td>
@@ -143,7 +200,8 @@ function pairTable({ pairs }: RunReport): Html {
   return html`<h2>Pairs</h2>${table(['pair', 'ended', 'writes stood still', 'keys', 'comparison', 'checks'], rows)}`;
 }
 
-function checkCounts({ checks }: PairReport): string {
+function checkCounts({ checks }: Pick<PairReport, 'checks'>): string {
+  if (checks.length === 0) return 'none';
   const bad = checks.filter(({ status }) => status !== 'ok').length;
   return bad === 0 ? `${checks.length} ok` : `${bad} of ${checks.length} not ok`;
 }
@@ -154,9 +212,14 @@ function pairSection(pair: PairReport, index: number, report: RunReport, span: S
   const spans = phaseSpans(pair.phases, report.sessions);
   const versions = pair.checks.find(({ name }) => name === 'versions')?.detail;
   const feed = pair.feed === null ? '' : `, fed by ${pair.feed}`;
+  const servers = `${pair.source} to ${pair.target}${feed}${versions === undefined ? '' : `; ${versions}`}.`;
+  const story =
+    report.runId === null
+      ? html`<p>${servers}</p>`
+      : html`<p>${servers} Ended ${pair.phase}; writes stood still: ${outageText(pair.writeOutageMs)}.</p>
+<h3>Phases</h3>${phaseBar(spans, span)}${phaseTable(pair.phases, spans, span)}`;
   return html`<section id="pair-${index + 1}"><h2>${pair.name}</h2>
-<p>${pair.source} to ${pair.target}${feed}${versions === undefined ? '' : `; ${versions}`}. Ended ${pair.phase}; writes stood still: ${outageText(pair.writeOutageMs)}.</p>
-<h3>Phases</h3>${phaseBar(spans, span)}${phaseTable(pair.phases, spans, span)}
+${story}
 ${plots(pair, span)}
 ${cutovers(pair.steps, span)}
 ${verifyTable(pair, span)}
@@ -229,15 +292,14 @@ function cutovers(steps: readonly StepRecord[], span: Span): Html {
 
 function verifyTable({ verifies }: PairReport, span: Span): Html {
   if (verifies.length === 0) return NO_HTML;
-  const rows = verifies.map(({ at, compared, different, missing, extra }) => {
-    const cells = [compared, different, missing, extra].map(
-      (count, index) =>
-        html`<td class="${index > 0 && count > 0 ? 'bad-text' : ''}">${formatCount(count)}</td>`,
+  const rows = verifies.map(({ at, compared, different, missing, extra, unsettled = 0, repaired = 0 }) => {
+    const bad = [different, missing, extra].map(
+      (count) => html`<td class="${count > 0 ? 'bad-text' : ''}">${formatCount(count)}</td>`,
     );
-    return html`<tr><td>${time(Date.parse(at), span)}</td>${cells}</tr>
+    return html`<tr><td>${time(Date.parse(at), span)}</td><td>${formatCount(compared)}</td>${bad}<td class="${unsettled > 0 ? 'warn-text' : ''}">${formatCount(unsettled)}</td><td>${formatCount(repaired)}</td></tr>
 `;
   });
-  return html`<h3>Comparison of both sides</h3>${table(['at', 'compared', 'different', 'missing', 'extra'], rows)}`;
+  return html`<h3>Comparison of both sides</h3>${table(['at', 'compared', 'different', 'missing', 'extra', 'unsettled', 'repaired'], rows)}`;
 }
 
 function clientTable({ clients }: PairReport, span: Span): Html {
@@ -352,9 +414,15 @@ function spanOf({ startedAt, sessions }: RunReport): Span {
   return [Math.min(start, ...starts), Math.max(start, ...ends)];
 }
 
-function lastVersion({ sessions }: RunReport): string {
+function about(report: RunReport): string {
+  return report.runId === null
+    ? `redis-cutover ${lastSession(report)?.command ?? ''}`
+    : `Run ${report.runId}`;
+}
+
+function lastSession({ sessions }: RunReport): Extract<SessionReport, { kind: 'ended' }> | null {
   const last = sessions.findLast((session) => session.kind === 'ended');
-  return last?.kind === 'ended' ? last.version : '';
+  return last?.kind === 'ended' ? last : null;
 }
 
 /** With the date where the run did not begin and end on one day. */

@@ -2,11 +2,11 @@
  * Listens to the events of a session and keeps, in bounded memory, what the report tells of them. What a session that
  * was killed has done is taken from the journal. Touches no file: report-files.ts does.
  */
-import { addressOf } from '../core/endpoint.ts';
+import { addressOf, type Endpoint } from '../core/endpoint.ts';
 import { assertNever } from '../core/errors.ts';
 import type { CheckResult, MigrationEvent, PairSnapshot, VerifyResult } from '../core/events.ts';
 import type { Phase } from '../core/phase.ts';
-import type { JournalLine, RunFile } from '../migrate/run-folder.ts';
+import type { JournalLine } from '../migrate/run-folder.ts';
 import { pairRemarks } from '../ui/report.ts';
 import {
   type ActionRecord,
@@ -39,6 +39,19 @@ export interface SessionFacts {
   readonly by: string;
   /** How many there are in the run. */
   readonly pairs: number;
+}
+
+/** What the report is about. */
+export interface Reported {
+  /** null: no run. */
+  readonly runId: string | null;
+  /** ISO time. */
+  readonly startedAt: string;
+  readonly pairs: readonly {
+    readonly name: string;
+    readonly source: Pick<Endpoint, 'host' | 'port'>;
+    readonly target: Pick<Endpoint, 'host' | 'port'>;
+  }[];
 }
 
 export class Recorder {
@@ -122,7 +135,7 @@ export class Recorder {
   }
 
   /** The whole report, as of now. */
-  report(run: RunFile, journal: readonly JournalLine[], summary: Summary): RunReport {
+  report(run: Reported, journal: readonly JournalLine[], summary: Summary): RunReport {
     const { command, version, by } = this.#facts;
     const ended: SessionReport = {
       kind: 'ended',

@@ -1,16 +1,17 @@
 /**
- * report.json and report.html in the run folder: listens in front of a renderer, and writes both when the session ends.
- * A report that cannot be written is said, and changes nothing about how the session ended.
+ * report.json and report.html in the run folder, or one file of a command that has none: listens in front of a renderer,
+ * and writes when the session ends. A report that cannot be written then is said, and changes nothing about how the
+ * session ended.
  */
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { CutoverError } from '../core/errors.ts';
+import { accessSync, constants, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { PairSpec } from '../core/endpoint.ts';
+import { CutoverError, UsageError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
-import { printable } from '../core/text.ts';
+import { harmlessJson, printable } from '../core/text.ts';
 import { readRunFolder } from '../migrate/run-folder.ts';
 import { filtered } from '../ui/filter.ts';
-import { harmlessJson } from '../ui/json.ts';
 import { REPORT_FORMAT, type RunReport } from './model.ts';
 import { reportPage } from './page.ts';
 import { Recorder, type SessionFacts } from './recorder.ts';
@@ -40,6 +41,55 @@ export function withReport(inner: Renderer, dir: string, resumes: boolean, facts
     if (event.event === 'summary') write(inner, dir, resumes, recorder, event);
     inner.event(event);
   });
+}
+
+/**
+ * `inner`, and a report of what goes through it in the new file `path`: for `check` and `verify`, which have no run folder.
+ * JSON where the name ends in `.json`, else HTML.
+ *
+ * @throws UsageError `report-file` where it is clear now that the file cannot be written
+ */
+export function withReportFile(
+  inner: Renderer,
+  path: string,
+  pairs: readonly PairSpec[],
+  facts: SessionFacts,
+): Renderer {
+  const refusal = whyUnwritable(path);
+  if (refusal !== null) {
+    throw new UsageError(`the report ${printable(path, 1000)} cannot be written: ${refusal}`, {
+      code: 'report-file',
+      hint: 'give another name with --report; a file that is there is not overwritten',
+    });
+  }
+  const recorder = new Recorder(facts);
+  return filtered(inner, (event) => {
+    // no pair begins
+    if (event.event !== 'phase' && event.event !== 'progress') recorder.event(event);
+    if (event.event === 'summary') {
+      try {
+        const about = { runId: null, startedAt: recorder.startedAt, pairs };
+        const report = recorder.report(about, [], { ...event, pairs: [] });
+        const text = /\.json$/i.test(path) ? `${harmlessJson(report)}\n` : reportPage(report);
+        writeFileSync(path, text, { mode: FILE_MODE, flag: 'wx' });
+        inner.say(`Report: ${printable(path, 1000)}`);
+      } catch (error) {
+        inner.say(`the report could not be written: ${reasonOf(error)}`);
+      }
+    }
+    inner.event(event);
+  });
+}
+
+/** null: nothing is in the way. */
+function whyUnwritable(path: string): string | null {
+  if (existsSync(path)) return 'EEXIST';
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    return null;
+  } catch (error) {
+    return reasonOf(error);
+  }
 }
 
 function write(

@@ -1,6 +1,8 @@
 /** What a run has changed on the servers, and whether it was put back: read from the journal of the run folder. Pure. */
+import { assertNever } from '../core/errors.ts';
 import type { JournalLine } from '../migrate/run-folder.ts';
 import { settingsFromJournal } from '../migrate/settings.ts';
+import { tunedFromJournal, tunedText } from '../migrate/source-tuning.ts';
 
 /** Stands in the journal before it is done: after a crash it may have been noted only. */
 export interface SettingChange {
@@ -11,6 +13,9 @@ export interface SettingChange {
   readonly putBackAt: string | null;
 }
 
+/** `left`: somebody else has changed it since, so it is not ours any more. `not-made`: the server has refused it. */
+type Ending = 'put-back' | 'left' | 'not-made';
+
 /** `name` tells changes apart; the same change noted again, by a resumed run, is still the one change. */
 type Noted =
   | {
@@ -19,7 +24,7 @@ type Noted =
       readonly name: string;
       readonly what: string;
     }
-  | { readonly kind: 'put-back'; readonly names: readonly string[] }
+  | { readonly kind: 'ended'; readonly how: Ending; readonly names: readonly string[] }
   | { readonly kind: 'nothing' };
 
 const NOTHING: Noted = { kind: 'nothing' };
@@ -27,7 +32,7 @@ const NO_WRITES = 'fence: users may not write';
 
 /** All changes for one pair, oldest first. */
 export function settingChanges(journal: readonly JournalLine[], pair: string): SettingChange[] {
-  const changes: SettingChange[] = [];
+  const changes: (SettingChange | null)[] = [];
   /** Indices in `changes`. */
   const open = new Map<string, number>();
   for (const line of journal) {
@@ -37,14 +42,29 @@ export function settingChanges(journal: readonly JournalLine[], pair: string): S
       open.set(noted.name, changes.length);
       changes.push({ side: noted.side, what: noted.what, changedAt: line.at, putBackAt: null });
     }
-    for (const name of noted.kind === 'put-back' ? noted.names : []) {
+    if (noted.kind !== 'ended') continue;
+    for (const name of noted.names) {
       const index = open.get(name);
-      const change = index === undefined ? undefined : changes[index];
-      if (index !== undefined && change !== undefined) changes[index] = { ...change, putBackAt: line.at };
+      const change = index === undefined ? null : (changes[index] ?? null);
+      if (index !== undefined && change !== null) changes[index] = ended(change, noted.how, line.at);
       open.delete(name);
     }
   }
-  return changes;
+  return changes.filter((change) => change !== null);
+}
+
+/** null: there was no change. */
+function ended(change: SettingChange, how: Ending, at: string): SettingChange | null {
+  switch (how) {
+    case 'put-back':
+      return { ...change, putBackAt: at };
+    case 'left':
+      return { ...change, what: `${change.what}; changed by somebody else meanwhile, and left so` };
+    case 'not-made':
+      return null;
+    default:
+      return assertNever(how);
+  }
 }
 
 function read({ kind, data }: JournalLine): Noted {
@@ -68,6 +88,16 @@ function read({ kind, data }: JournalLine): Noted {
       return putBack('source-user');
     case 'import-mode':
       return data === true ? changed('target', kind, 'import-mode: was no') : putBack(kind);
+    case 'tuned': {
+      const tuned = tunedFromJournal(data);
+      return tuned === null ? NOTHING : changed('source', `tuned ${tuned.tuning}`, tunedText(tuned));
+    }
+    case 'tuned-back':
+      return putBack(`tuned ${String(data)}`);
+    case 'tuned-left':
+      return { kind: 'ended', how: 'left', names: [`tuned ${String(data)}`] };
+    case 'tuned-refused':
+      return { kind: 'ended', how: 'not-made', names: [`tuned ${String(data)}`] };
     case 'attach':
       return changed('target', kind, ['replica of the run', ...valuesBefore(data)].join('; '));
     case 'attach-released':
@@ -86,7 +116,7 @@ function changed(side: SettingChange['side'], name: string, what: string): Noted
 }
 
 function putBack(...names: readonly string[]): Noted {
-  return { kind: 'put-back', names };
+  return { kind: 'ended', how: 'put-back', names };
 }
 
 function pingsKeptAway(side: SettingChange['side'], name: string, swap: unknown): Noted {

@@ -33,6 +33,11 @@ export function audited(inner: Operator, emit: (action: Action) => void): Operat
       tell(latest ?? 'question', confirmed ? 'confirmed' : 'declined', first);
       return confirmed;
     },
+    async ask(question) {
+      const answer = await inner.ask(question);
+      tell(latest ?? 'question', answer === null ? 'declined' : 'confirmed', answer ?? undefined);
+      return answer;
+    },
     close: () => inner.close(),
   };
 }

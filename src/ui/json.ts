@@ -5,11 +5,9 @@
 import type { Writable } from 'node:stream';
 import type { MigrationEvent } from '../core/events.ts';
 import type { Renderer } from '../core/ports.ts';
+import { harmlessJson } from '../core/text.ts';
 import { textLines } from './lines.ts';
 import { safeWriter } from './output.ts';
-
-// Legal in JSON as they are, but a terminal that shows the stream would act on them.
-const ACTS_ON_TERMINALS = /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
 
 /** `say` and `step` go to `people`; `frame` emits nothing, progress comes as events. */
 export function jsonRenderer(out: Writable, people: Writable = process.stderr): Renderer {
@@ -37,13 +35,4 @@ export function jsonRenderer(out: Writable, people: Writable = process.stderr): 
 /** One line of NDJSON, with its newline and the time. */
 export function eventLine(event: MigrationEvent): string {
   return `${harmlessJson({ ts: new Date().toISOString(), ...event })}\n`;
-}
-
-/** JSON without indentation that is harmless on a terminal, too. NaN and Infinity become null. */
-export function harmlessJson(value: object): string {
-  return JSON.stringify(value).replace(ACTS_ON_TERMINALS, escapeUnit);
-}
-
-function escapeUnit(char: string): string {
-  return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

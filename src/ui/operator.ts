@@ -18,6 +18,8 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
   { key: 'm', command: 'promote', label: 'make masters' },
   { key: 'c', command: 'cut-over', label: 'cut over' },
   { key: 'w', command: 'cut-over-wave', label: 'cut over the wave' },
+  { key: 'p', command: 'pause', label: 'pause' },
+  { key: 't', command: 'throttle', label: 'throttle' },
   { key: 'l', command: 'clients', label: 'clients' },
   { key: 'v', command: 'verify', label: 'verify' },
   { key: 'k', command: 'kill', label: 'kill clients' },
@@ -25,6 +27,8 @@ const KEYS: readonly { readonly key: string; readonly command: OperatorCommand; 
   { key: 'u', command: 'roll-back-wave', label: 'roll back the wave' },
   { key: 'f', command: 'finish', label: 'finish' },
   { key: 'q', command: 'quit', label: 'quit' },
+  { key: 'f', command: 'start-tuned', label: 'start with these, put back after' },
+  { key: 'r', command: 'check-again', label: 'check again' },
   { key: '?', command: 'help', label: 'help' },
 ];
 
@@ -37,6 +41,9 @@ const SORT_KEY = 'o';
 /** So much silence in raw mode kept every typed-ahead answer from a prompt when it was measured (2026-11). */
 const DRAIN_QUIET_MS = 150;
 const DRAIN_MAX_MS = 2_000;
+
+/** Where a question is put. */
+type QuestionOutput = Writable & { readonly columns?: number };
 
 /** stdin of a terminal. */
 export interface KeyInput extends Readable {
@@ -65,6 +72,7 @@ export function headlessOperator(): Operator {
     selected: () => null,
     next: () => new Promise(() => {}),
     confirmByTyping: async () => false,
+    ask: async () => null,
     close() {},
   };
 }
@@ -72,7 +80,7 @@ export function headlessOperator(): Operator {
 /** Takes the terminal into raw mode at once; close() gives it back. One operator per terminal. */
 export function terminalOperator(
   stdin: KeyInput,
-  stdout: Writable,
+  stdout: QuestionOutput,
   options: TerminalOperatorOptions,
 ): Operator {
   return new TerminalOperator(stdin, stdout, options);
@@ -82,7 +90,7 @@ type Mode = 'keys' | 'draining' | 'asking' | 'closed';
 
 class TerminalOperator implements Operator {
   readonly #stdin: KeyInput;
-  readonly #stdout: Writable;
+  readonly #stdout: QuestionOutput;
   readonly #options: TerminalOperatorOptions;
   readonly #release: () => void;
   #mode: Mode = 'keys';
@@ -99,7 +107,7 @@ class TerminalOperator implements Operator {
   /** While asking: answers no. */
   #refuse: () => void = () => {};
 
-  constructor(stdin: KeyInput, stdout: Writable, options: TerminalOperatorOptions) {
+  constructor(stdin: KeyInput, stdout: QuestionOutput, options: TerminalOperatorOptions) {
     this.#stdin = stdin;
     this.#stdout = stdout;
     this.#options = options;
@@ -124,23 +132,34 @@ class TerminalOperator implements Operator {
   }
 
   async confirmByTyping(question: string, expected: string): Promise<boolean> {
-    if (this.#mode !== 'keys') return false;
+    return (await this.#typed(question, 'Anything else, or Ctrl-C, means no.')) === expected;
+  }
+
+  ask(question: string): Promise<string | null> {
+    return this.#typed(question, 'Nothing, or Ctrl-C, changes nothing.');
+  }
+
+  async #typed(question: string, otherwise: string): Promise<string | null> {
+    if (this.#mode !== 'keys') return null;
     this.#forgetSequence();
     this.#mode = 'draining';
-    const quiet = await this.#drain();
-    if (this.#isClosed()) return false;
+    // loaded where it is used: most sessions of scripts never ask
+    const [quiet, { wrapWords }] = await Promise.all([this.#drain(), import('./table.ts')]);
+    if (this.#isClosed()) return null;
     if (!quiet) {
       this.#mode = 'keys';
-      return false;
+      return null;
     }
     this.#mode = 'asking';
-    const answer = await this.#ask(question);
+    const columns = this.#stdout.columns ?? Number.POSITIVE_INFINITY;
+    const lines = question.split('\n').flatMap((line) => wrapWords(printable(line), columns));
+    const answer = await this.#ask(lines, otherwise);
     if (!this.#isClosed()) {
       this.#mode = 'keys';
       this.#readKeys();
     }
     this.#options.screen?.resume();
-    return answer === expected;
+    return answer;
   }
 
   close(): void {
@@ -200,9 +219,12 @@ class TerminalOperator implements Operator {
     const isOneKey = [...text].every((char) => char.toLowerCase() === key);
     const view = viewKeyOf(key);
     if (isOneKey && view !== null && this.#viewKey(view)) return;
-    const command = isOneKey ? KEYS.find((entry) => entry.key === key)?.command : undefined;
     const waiting = this.#waiting;
-    if (waiting === null || command === undefined || !waiting.allowed.includes(command)) {
+    // a key may mean one thing before the start and another behind it
+    const command = KEYS.find(
+      (entry) => entry.key === key && waiting?.allowed.includes(entry.command),
+    )?.command;
+    if (!isOneKey || waiting === null || command === undefined) {
       this.#hint(isOneKey ? key : text);
       return;
     }
@@ -277,7 +299,7 @@ class TerminalOperator implements Operator {
   }
 
   /** One line from the person, or null on Ctrl-C, Ctrl-D and close(). readline edits the line in its own raw mode. */
-  #ask(question: string): Promise<string | null> {
+  #ask(question: readonly string[], otherwise: string): Promise<string | null> {
     this.#stdin.off('data', this.#onData);
     return new Promise((resolve) => {
       // history: an answer of before must not be one arrow key away
@@ -296,8 +318,8 @@ class TerminalOperator implements Operator {
       };
       this.#refuse = () => end(null);
       this.#options.screen?.suspend(() => readline.prompt(true));
-      for (const line of question.split('\n')) this.#stdout.write(`${printable(line)}\n`);
-      this.#stdout.write('Anything else, or Ctrl-C, means no.\n');
+      for (const line of question) this.#stdout.write(`${line}\n`);
+      this.#stdout.write(`${otherwise}\n`);
       readline.on('line', end);
       readline.on('SIGINT', () => {
         this.#stdout.write('\n');

@@ -332,15 +332,30 @@ function totalParts(pairs: readonly PairSnapshot[]): string[] {
   parts.push(`${formatCount(sum(pairs, (pair) => pair.keys))} keys`);
   if (loading.length > 0) {
     parts.push(formatRate(sum(loading, (pair) => pair.bytesPerSecond)));
-    // the slowest pair ends the snapshot, so one unknown makes the whole unknown, and so does one that waits for its turn
-    const known =
-      loading.every((pair) => formatEta(pair) !== null) && pairs.every(({ phase }) => phase !== 'checking');
-    if (known) parts.push(`ETA ${formatDuration(Math.max(...loading.map((pair) => pair.etaSeconds ?? 0)))}`);
+    const eta = secondsToLoad(pairs, loading);
+    if (eta !== null) parts.push(`ETA ${formatDuration(eta)}`);
   }
   if (streaming.length > 0) {
     parts.push(`${formatShortCount(sum(streaming, (pair) => pair.commandsPerSecond))} op/s`);
   }
   return parts;
+}
+
+/**
+ * Until all snapshots are loaded; null where one cannot be told. The slowest one ends it; what still waits for its turn
+ * comes at the rate of all that load now, and is as large by its keys as those before it.
+ */
+function secondsToLoad(pairs: readonly PairSnapshot[], loading: readonly PairSnapshot[]): number | null {
+  if (loading.some((pair) => formatEta(pair) === null)) return null;
+  const slowest = Math.max(...loading.map((pair) => pair.etaSeconds ?? 0));
+  const waiting = pairs.filter(({ phase }) => phase === 'checking');
+  if (waiting.length === 0) return slowest;
+  const bytesPerKey = sum(pairs, (pair) => pair.snapshotBytes) / sum(pairs, (pair) => pair.keys);
+  const bytes =
+    sum(loading, (pair) => (pair.snapshotTotal ?? Number.NaN) - pair.snapshotBytes) +
+    sum(waiting, (pair) => pair.keysTotal ?? Number.NaN) * bytesPerKey;
+  const seconds = bytes / sum(loading, (pair) => pair.bytesPerSecond);
+  return Number.isFinite(seconds) ? Math.max(slowest, seconds) : null;
 }
 
 /** How much of all data sets is on the targets, each pair weighed by its keys; null when all is, or nothing goes on. */

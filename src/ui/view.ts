@@ -142,12 +142,19 @@ export function topOf(
   return Math.min(at, Math.max(top, at - page + 1));
 }
 
+/** Keys that act on more than the pair that is chosen: on a wave, or on the session. */
+const BEYOND_THE_CHOSEN = /^\[[wuq?]\]/;
+
 /** The footer with the keys of the view, and for whom the keys act; an empty one stays so, for nobody is asked. */
 export function footerFor(footer: string, view: TableView, pairs: number): string {
   if (footer === '' || (pairs < 2 && !view.detail)) return footer;
   const sort = pairs < 2 || view.detail ? [] : [`[o] order: ${view.sort}`];
   if (view.chosen === null) return [footer, '[arrows] choose', ...sort, 'on all pairs'].join('  ');
   const details = view.detail ? '[Esc] leave' : '[Enter] details  [Esc] all pairs';
-  const only = pairs < 2 ? [] : [`on ${printable(view.chosen, 40)} alone:`];
-  return [...only, footer, details, ...sort].join('  ');
+  if (pairs < 2) return [footer, details].join('  ');
+  const items = footer.split('  ');
+  const own = items.filter((item) => !BEYOND_THE_CHOSEN.test(item));
+  const beyond = items.filter((item) => BEYOND_THE_CHOSEN.test(item));
+  if (beyond[0] !== undefined) beyond[0] = `on all: ${beyond[0]}`;
+  return [`on ${printable(view.chosen, 40)} alone:`, ...own, details, ...sort, ...beyond].join('  ');
 }

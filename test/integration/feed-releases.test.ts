@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { ServerSession } from '../../src/client/session.ts';
 import type { RunOptions } from '../../src/core/options.ts';
+import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { compareServers } from '../../src/demo/compare.ts';
 import { DATABASES, loadDataset } from '../../src/demo/dataset.ts';
 import { type DemoServer, startServer } from '../../src/demo/server.ts';
@@ -34,8 +35,10 @@ const OPTIONS: RunOptions = {
   resumes: null,
   runDir: '/nowhere',
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  throttle: NO_THROTTLE,
   forwardPublish: false,
   keepSnapshot: false,
+  tuneSource: [],
   spoolMemoryBytes: 1 << 20,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 };

@@ -121,7 +121,7 @@ describe('the load of a source', { concurrency: 2 }, () => {
     const setting = /^CONFIG SET client-output-buffer-limit "(.*)" on the source$/.exec(small.hint ?? '');
     await source.call('CONFIG', 'SET', 'client-output-buffer-limit', setting?.[1] ?? '');
     assertFound(await found('output-buffer'), 'ok', /replica 256 MB, 64 MB for 60 s/);
-    assert.equal(LOAD_CHECKS.length, 3);
+    assert.equal(LOAD_CHECKS.length, 4);
   });
 });
 

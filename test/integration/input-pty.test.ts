@@ -126,6 +126,8 @@ test(
         confirmed.push(words);
         return [{ pair: 'cart', phase: 'promoted', error: null }];
       },
+      pause: async () => [],
+      throttle: async () => [],
     });
     t.after(() => server.close());
     for (const [typed, code] of [

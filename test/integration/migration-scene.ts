@@ -7,6 +7,7 @@ import type { Endpoint } from '../../src/core/endpoint.ts';
 import { CutoverError } from '../../src/core/errors.ts';
 import type { MigrationEvent } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
+import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { loadDataset } from '../../src/demo/dataset.ts';
 import type { DemoServer, ServerOptions } from '../../src/demo/server.ts';
 import { Migration } from '../../src/migrate/migration.ts';
@@ -56,8 +57,10 @@ export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
   fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
   resumes: null,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  throttle: NO_THROTTLE,
   forwardPublish: false,
   keepSnapshot: false,
+  tuneSource: [],
   spoolMemoryBytes: 8 << 20,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 };

@@ -65,6 +65,8 @@ function childPair(pair: string, keys: number): PairSnapshot {
     phase: 'snapshot',
     feed: 'write',
     reason: null,
+    paused: false,
+    throttle: null,
     wayBack: null,
     snapshotBytes: keys * 1_000_000,
     snapshotTotal: null,

@@ -87,7 +87,7 @@ function defineTests(): void {
       /^p01: old-1:1 ==> new-1:1\nphase +in-sync {2}\(write\)[\s\S]*^lag over the last .*\n[▁█]/m,
     );
     assert.match(detail, /^last events\n\d\d:\d\d:\d\d {2}it said \\x1b\]0;owned/m);
-    assert.match(terminal.visible(), /^on p01 alone:.*\[Esc\] leave$/m);
+    assert.match(terminal.visible(), /^on p01 alone:.*\[Esc\] leave {2}on all: \[q\] quit$/m);
     terminal.keys('Escape');
     await terminal.shown(/^on p01 alone:.*\[Enter\] details/m);
 

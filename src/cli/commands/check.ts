@@ -3,7 +3,7 @@ import type { CheckResult, CheckStatus } from '../../core/events.ts';
 import type { Renderer } from '../../core/ports.ts';
 import { runCheck } from '../../fleet/session.ts';
 import { filtered } from '../../ui/filter.ts';
-import { findingsTable } from '../../ui/findings-table.ts';
+import type { PairFindings } from '../../ui/findings-table.ts';
 import { resolveRunOptions } from '../options.ts';
 import { resolvePairs } from '../pairs.ts';
 import { inSession, surroundings } from '../wiring.ts';
@@ -21,8 +21,18 @@ export const checkCommand: Command = {
     const pairs = await resolvePairs(raw, around);
     const options = resolveRunOptions(raw, around);
     const names = pairs.map(({ name }) => name);
-    return inSession(raw, 'never', (io) =>
-      runCheck(pairs, options, raw.json ? io : { ...io, renderer: withVerdict(io.renderer, names) }),
+    // loaded where it is used: what measures the width of text takes long, and the other commands start without it
+    const { findingsTable } = await import('../../ui/findings-table.ts');
+    return inSession(
+      raw,
+      'never',
+      (io) =>
+        runCheck(
+          pairs,
+          options,
+          raw.json ? io : { ...io, renderer: withVerdict(io.renderer, names, findingsTable) },
+        ),
+      raw.report === undefined ? null : { command: 'check', file: raw.report, pairs },
     );
   },
 };
@@ -31,7 +41,11 @@ export const checkCommand: Command = {
  * For people: a row for each of several pairs, and all findings in one line at the end. Pairs that never began have no
  * phases and no keys to tell of.
  */
-function withVerdict(inner: Renderer, names: readonly string[]): Renderer {
+function withVerdict(
+  inner: Renderer,
+  names: readonly string[],
+  findingsTable: (rows: readonly PairFindings[]) => readonly string[],
+): Renderer {
   const checks = new Map<string, CheckResult[]>(names.map((name) => [name, []]));
   const failures = new Map<string, string>();
   const found: Record<CheckStatus, number> = { ok: 0, warn: 0, refuse: 0 };

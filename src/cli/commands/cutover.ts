@@ -56,6 +56,10 @@ export const cutoverCommand: Command = {
       if (error === null) continue;
       renderer.event(errorEvent(error, pair));
     }
+    const waiting = pairs.length - answer.results.length;
+    if (waiting > 0) {
+      renderer.say(`The canary went first (--canary): ask again for the other ${waiting} when it is well.`);
+    }
     const failed = answer.results.filter(({ error }) => error !== null).length;
     const exitCode = failed === 0 ? EXIT.done : EXIT.attention;
     const outcome = failed === 0 ? 'promoted' : failed < answer.results.length ? 'partly-failed' : 'failed';

@@ -53,8 +53,8 @@ export async function statusOf(dir: string): Promise<SessionStatus> {
 }
 
 /** What pairs are chosen by. */
-export function nameAndWave({ pair, wave, phase }: PairSnapshot) {
-  return { name: pair, wave, phase };
+export function nameAndWave({ pair, wave, phase, paused }: PairSnapshot) {
+  return { name: pair, wave, phase, paused };
 }
 
 function phaseLine({ pair, phase, reason }: PairSnapshot): string {

@@ -10,6 +10,7 @@ export const verifyCommand: Command = {
   examples: [
     'redis-cutover verify --src redis://old-1:6379 --dst redis://new-1:6379',
     'redis-cutover verify --hosts fleet.txt --sample 10000 --json',
+    'redis-cutover verify --hosts fleet.txt --report compared.html',
     'redis-cutover verify --src old-1 --dst new-1 --mismatches keys.ndjson --repair',
   ],
   async run(raw) {
@@ -17,6 +18,11 @@ export const verifyCommand: Command = {
     const options = resolveVerifyOptions(raw);
     // loaded where it is used: the other commands start without it
     const { runVerify } = await import('../../fleet/verify.ts');
-    return inSession(raw, 'never', (io) => runVerify(pairs, options, raw.mismatches ?? null, io));
+    return inSession(
+      raw,
+      'never',
+      (io) => runVerify(pairs, options, raw.mismatches ?? null, io),
+      raw.report === undefined ? null : { command: 'verify', file: raw.report, pairs },
+    );
   },
 };

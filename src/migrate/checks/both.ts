@@ -75,8 +75,10 @@ export const cluster: Check = async ({ source, sourceInfo, targetInfo }) => {
 export const clock: Check = async ({ source, target }) => {
   const name = 'clock';
   const off: string[] = [];
-  for (const session of [source, target]) {
-    const seconds = await clockDifference(session);
+  const sessions = [source, target];
+  const differences = await Promise.all(sessions.map(clockDifference));
+  for (const [index, session] of sessions.entries()) {
+    const seconds = differences[index]!;
     if (seconds instanceof ReplyError) return unknown(name, `the time of the ${session.where}`, seconds);
     if (Math.abs(seconds) > CLOCK_TOLERANCE_SECONDS) {
       off.push(

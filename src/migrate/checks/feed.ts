@@ -24,7 +24,7 @@ import {
 import { missingModules } from './modules.ts';
 
 /** What is known of a pair before its feed is. */
-type UndecidedContext = Omit<CheckContext, 'feed'>;
+type UndecidedContext = Omit<CheckContext, 'feed' | 'sourceFence' | 'targetFence'>;
 
 interface FeedChoice {
   readonly feed: Feed;
@@ -35,7 +35,7 @@ interface FeedChoice {
 interface FeedFacts {
   readonly source: ServerInfo;
   readonly target: ServerInfo;
-  readonly options: Pick<RunOptions, 'allowNonempty'>;
+  readonly options: Pick<RunOptions, 'allowNonempty' | 'throttle'>;
 }
 
 /** One reason why the target cannot be our replica, and when it holds. */
@@ -62,6 +62,10 @@ const OBSTACLES: readonly Obstacle[] = [
   {
     reason: 'a replica drops the keys that it holds, and --allow-nonempty keeps them',
     holds: ({ options }) => options.allowNonempty,
+  },
+  {
+    reason: 'keys a second (--throttle-keys) can be counted only where we write',
+    holds: ({ options }) => options.throttle.keysPerSecond !== null,
   },
   {
     // no second replid: the target could not go on from the source's history as a master (protocol.md 1.13)
@@ -149,11 +153,8 @@ async function reasonAgainstAttach(context: UndecidedContext): Promise<string | 
   const { sourceInfo, targetInfo, options } = context;
   const known = knownObstacle({ source: sourceInfo, target: targetInfo, options });
   if (known !== null) return known;
-  for (const question of QUESTIONS) {
-    const reason = await question(context);
-    if (reason !== null) return reason;
-  }
-  return null;
+  const reasons = await Promise.all(QUESTIONS.map((question) => question(context)));
+  return reasons.find((reason) => reason !== null) ?? null;
 }
 
 /** SYNC tells no replication id: the target would have none to carry on. */
@@ -190,7 +191,7 @@ async function tlsObstacle({ target }: UndecidedContext): Promise<string | null>
 
 /** A SELECT that the target refuses is skipped: what follows would go into the wrong database. */
 async function databasesObstacle({ source, target }: UndecidedContext): Promise<string | null> {
-  const [from, to] = [await askConfig(source, 'databases'), await askConfig(target, 'databases')];
+  const [from, to] = await Promise.all([askConfig(source, 'databases'), askConfig(target, 'databases')]);
   if (typeof from !== 'string' || typeof to !== 'string') {
     return 'a server does not tell how many databases it has';
   }

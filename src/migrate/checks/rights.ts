@@ -87,6 +87,16 @@ const STEPS: readonly StepRights[] = [
     taken: (context) => attached(context) && context.options.reverse && context.sourceInfo.atLeast(5, 0),
   },
   {
+    side: 'source',
+    step: 'settings for the run (--tune-source)',
+    commands: [
+      ['CONFIG', 'GET', 'rdbcompression'],
+      ['CONFIG', 'SET', 'rdbcompression', 'no'],
+    ],
+    without: 'they are not set',
+    taken: ({ options }) => options.tuneSource.length > 0,
+  },
+  {
     side: 'target',
     step: 'last keys compared (c, m)',
     commands: COMPARED,
@@ -145,8 +155,9 @@ export const stepRights: Check = async (context): Promise<CheckResult> => {
   const lacking: string[] = [];
   const hints = new Set<string>();
   const silent = new Set<string>();
-  for (const step of steps) {
-    const { missing, forbidden } = await lackingFor(step, context);
+  const found = await Promise.all(steps.map((step) => lackingFor(step, context)));
+  for (const [index, step] of steps.entries()) {
+    const { missing, forbidden } = found[index]!;
     if (missing === null || forbidden === null) silent.add(step.side);
     const lacks = [...new Set([...(missing ?? []), ...(forbidden ?? [])])];
     if (lacks.length === 0) continue;
@@ -176,9 +187,10 @@ async function lackingFor(
 ): Promise<{ missing: readonly string[] | null; forbidden: readonly string[] | null }> {
   const [session, info] =
     side === 'source' ? [context.source, context.sourceInfo] : [context.target, context.targetInfo];
-  return {
-    missing: await missingCommands(session, [...new Set(commands.map(([command]) => command))]),
+  const [missing, forbidden] = await Promise.all([
+    missingCommands(session, [...new Set(commands.map(([command]) => command))]),
     // before 6.0 there are no users
-    forbidden: info.atLeast(6, 0) ? await forbiddenCommands(session, commands) : [],
-  };
+    info.atLeast(6, 0) ? forbiddenCommands(session, commands) : [],
+  ]);
+  return { missing, forbidden };
 }

@@ -74,6 +74,16 @@ export interface ReplicaTls {
   readonly ca: Buffer | null;
 }
 
+/** How fast bytes may go to the target. */
+export interface Pace {
+  /** False: nothing may go now; the server is pumped as soon as something may. */
+  mayPass(): boolean;
+  /** So many bytes may go at once. */
+  piece(): number;
+  /** This many bytes have gone. */
+  passed(bytes: number): void;
+}
+
 export interface ReplicaServerSettings extends ReplicaCredentials {
   /** The address to listen on. */
   readonly host: string;
@@ -81,6 +91,12 @@ export interface ReplicaServerSettings extends ReplicaCredentials {
   readonly port: number;
   readonly tls: ReplicaTls | null;
   readonly bytes: ReplicaBytes;
+  readonly pace: Pace;
+  /**
+   * While nothing may go a byte goes all the same, this often, as long as there is one: a replica takes a master that is
+   * silent for `repl-timeout` for dead, also in the middle of a payload, and nothing else may be put into either.
+   */
+  readonly signOfLifeMs: number;
   /** A target that has loaded and acknowledges nothing for this long is cut off: it dials again, and loses nothing. */
   readonly silenceMs: number;
 }
@@ -112,6 +128,8 @@ interface Target {
   heardAt: number | null;
   /** True while the system has not taken the last write yet. */
   writing: boolean;
+  /** When it was last sent something. */
+  sentAt: number;
   /**
    * What is being written. A copy: a view into the spool may be overwritten by what comes next from the source, and
    * the socket may keep its bytes for long.
@@ -304,6 +322,7 @@ export class ReplicaServer {
       loaded: false,
       heardAt: null,
       writing: false,
+      sentAt: Date.now(),
       block: Buffer.allocUnsafeSlow(BLOCK_BYTES),
     };
     this.pump();
@@ -326,12 +345,24 @@ export class ReplicaServer {
 
   /** One write at a time: the next one follows when the system has taken it. */
   #send(target: Target): void {
-    if (this.#target !== target || target.answer === null || target.writing) return;
-    const length = this.#sendable(target) - target.position;
-    if (length <= 0) return;
+    const { pace } = this.#settings;
+    if (!this.#canSend(target) || !pace.mayPass()) return;
+    this.#write(target, pace.piece());
+  }
+
+  /** True where there is something to send, and the last write is done. */
+  #canSend(target: Target): boolean {
+    if (this.#target !== target || target.answer === null || target.writing) return false;
+    return this.#sendable(target) > target.position;
+  }
+
+  #write(target: Target, most: number): void {
+    const length = Math.min(this.#sendable(target) - target.position, most);
     const view = this.#settings.bytes.view(target.position, 1);
     const bytes = target.block.subarray(0, view.copy(target.block, 0, 0, Math.min(view.length, length)));
     target.position += bytes.length;
+    target.sentAt = Date.now();
+    this.#settings.pace.passed(bytes.length);
     target.writing = true;
     const { position } = target;
     target.socket.write(bytes, (error) => {
@@ -372,7 +403,8 @@ export class ReplicaServer {
     const target = this.#target;
     if (target === null) return;
     if (target.answer === null) target.socket.write('\n');
-    const { silenceMs } = this.#settings;
+    const { silenceMs, signOfLifeMs } = this.#settings;
+    if (Date.now() - target.sentAt >= signOfLifeMs && this.#canSend(target)) this.#write(target, 1);
     // of a host that died, or a network that drops packets, nothing else is heard
     if (target.heardAt !== null && Date.now() - target.heardAt > silenceMs)
       this.#drop(target, `it has acknowledged nothing for ${silenceMs / 1000} s`);

@@ -409,11 +409,10 @@ async function whyNoAcl(session: ServerSession, info: ServerInfo): Promise<strin
   // From 7.0 on the right to each subcommand can differ, and can be asked for.
   const me = await session.callBuffer('ACL', 'WHOAMI').catch(nullForReplyError);
   if (!Buffer.isBuffer(me)) return null;
-  for (const words of [['ACL', 'SETUSER', PROBE_USER], ['MULTI'], ['EXEC']]) {
-    const verdict = await session.call('ACL', 'DRYRUN', me, ...words).catch(nullForReplyError);
-    if (verdict !== 'OK' && verdict !== null) return `no right to use ACL (${printable(String(verdict))})`;
-  }
-  return null;
+  const needed = [['ACL', 'SETUSER', PROBE_USER], ['MULTI'], ['EXEC']];
+  const verdicts = await session.pipeline(needed.map((words) => ['ACL', 'DRYRUN', me, ...words]));
+  const refusal = verdicts.find((verdict) => Buffer.isBuffer(verdict) && verdict.toString() !== 'OK');
+  return refusal === undefined ? null : `no right to use ACL (${printable(String(refusal))})`;
 }
 
 async function readAclList(session: ServerSession): Promise<Map<string, string>> {

@@ -9,12 +9,14 @@ import {
   type RawOptions,
   renderOptionsTable,
   resolveFormerOptions,
+  resolvePairOptions,
   resolveRunOptions,
   resolveVerifyOptions,
   type Surroundings,
 } from '../../../src/cli/options.ts';
 import { resolvePairs } from '../../../src/cli/pairs.ts';
 import { UsageError } from '../../../src/core/errors.ts';
+import type { RunFile } from '../../../src/migrate/run-folder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-options-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -56,12 +58,29 @@ test('defaults', () => {
     fleet: { parallelCopies: 4, workers: null, maxFailures: null, canaryMs: null },
     runDir: '/home/op/redis-cutover-run-20260109-030405',
     commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+    throttle: { keysPerSecond: null, bytesPerSecond: null },
     forwardPublish: false,
     keepSnapshot: false,
+    tuneSource: [],
     spoolMemoryBytes: 8 * 1024 * 1024,
     resumes: null,
     spoolLimitBytes: Number.POSITIVE_INFINITY,
   });
+});
+
+test('limits: for a run, a pair, and anew behind a resume', () => {
+  const raw = { throttleKeys: '500', throttleMb: '2' };
+  const both = { keysPerSecond: 500, bytesPerSecond: 2 * 1024 * 1024 };
+  assert.deepEqual(resolveRunOptions(raw, around()).throttle, both);
+  const ofPair = resolvePairOptions(new Map([['throttle-mb', '0.5']]), raw, around());
+  assert.deepEqual(ofPair, { throttle: { keysPerSecond: 500, bytesPerSecond: 512 * 1024 } });
+  const run = { runId: 'r', options: resolveRunOptions(raw, around()), pairs: [] } as unknown as RunFile;
+  assert.deepEqual(resolveFormerOptions(run, '/run', {}, around()).throttle, both);
+  const anew = resolveFormerOptions(run, '/run', { throttleMb: '1' }, around()).throttle;
+  assert.deepEqual(anew, { keysPerSecond: null, bytesPerSecond: 1024 * 1024 });
+  for (const bad of [{ throttleKeys: '0' }, { throttleMb: '0.001' }, { throttleMb: '-1' }]) {
+    assert.throws(() => resolveRunOptions(bad, around()), { code: 'bad-value' });
+  }
 });
 
 test('verify: a full comparison, or what is asked for', () => {
@@ -187,6 +206,21 @@ test('resume: the options of the run, with those that are given anew', () => {
     [changed.spoolMemoryBytes, changed.spoolLimitBytes, changed.sourceFence],
     [4_194_304, 5_242_880, false],
   );
+});
+
+test('settings of the source: by name, all, or none; of a pair, and anew with resume', () => {
+  const named = (tuneSource: string) => resolveRunOptions({ tuneSource }, around()).tuneSource;
+  assert.deepEqual(named('compression, output-buffer'), ['output-buffer', 'compression']);
+  assert.deepEqual(named('all'), ['output-buffer', 'backlog', 'compression']);
+  assert.deepEqual(named('none'), []);
+  assert.throws(() => named('maxmemory'), { code: 'bad-value', message: /--tune-source "maxmemory"/ });
+  assert.throws(() => named(''), { code: 'bad-value' });
+  const ofPair = resolvePairOptions(new Map([['tune-source', 'none']]), { tuneSource: 'all' }, around());
+  assert.deepEqual(ofPair, { tuneSource: [] });
+  const former = resolveRunOptions({ tuneSource: 'all' }, around());
+  const run = { runId: 'f', startedAt: '', pairs: [], options: { ...former, spoolLimitBytes: null } };
+  assert.deepEqual(resolveFormerOptions(run, '/run', {}, around()).tuneSource, former.tuneSource);
+  assert.deepEqual(resolveFormerOptions(run, '/run', { tuneSource: 'none' }, around()).tuneSource, []);
 });
 
 test('resume: hooks, listen and the way back of the run, unless they are given anew', () => {

@@ -291,6 +291,66 @@ test('resume: waves, references and own options of the list, unless they are giv
   await assert.rejects(resolveFormerPairs(run, {}, around()), { code: 'auth-env' });
 });
 
+test('TLS files and hooks of one pair, also when its run is gone on with', async () => {
+  const [own, common] = [file('own.pem', 'own'), file('common.pem', 'common')];
+  const hosts = csv(
+    'source,target,cacert,sni,on-start,on-cutover',
+    'rediss://a,x,own.pem,inside,,move a',
+    'rediss://b,rediss://y,,,look at b,',
+  );
+  const raw: RawOptions = { hosts, cacert: common, sni: 'outside', onStart: 'look' };
+  const pairs = await resolvePairs(raw, around());
+  const tlsOf = (all: readonly PairSpec[]) =>
+    all.map(({ source, target }) =>
+      [source.tls, target.tls].map((tls) => tls && [tls.ca?.toString(), tls.sni]),
+    );
+  assert.deepEqual(tlsOf(pairs), [
+    [['own', 'inside'], null],
+    [
+      ['common', 'outside'],
+      ['common', 'outside'],
+    ],
+  ]);
+  assert.deepEqual(pairs[0]?.tls, { cacert: own, sni: 'inside' }, 'paths that hold in any folder');
+  const hooks = pairs.map(({ options }) => options?.hooks);
+  assert.deepEqual(hooks, [{ start: 'look', cutover: 'move a' }, { start: 'look at b' }]);
+
+  const stored = pairs.map(({ source, target, ...rest }) => {
+    const at = ({ host, port, tls }: typeof source) => ({
+      host,
+      port,
+      username: null,
+      tls: tls === null ? null : { sni: tls.sni, insecure: tls.insecure },
+    });
+    return { ...rest, source: at(source), target: at(target) };
+  });
+  const run = { runId: 'r', startedAt: '', pairs: stored, options: {} as RunFile['options'] };
+  const former = await resolveFormerPairs(run, { sni: 'anew', onStart: 'again' }, around());
+  assert.deepEqual(tlsOf(former), [
+    [['own', 'anew'], null],
+    [
+      [undefined, 'anew'],
+      [undefined, 'anew'],
+    ],
+  ]);
+  assert.deepEqual(former[0]?.options?.hooks, { start: 'again', cutover: 'move a' });
+
+  const faulty = csv(
+    'source,target,cacert,cert,on-start',
+    'a,x,own.pem,,',
+    'rediss://b,y,none.pem,,',
+    'rediss://c,z,,own.pem,',
+  );
+  const faults = await faultsOf({ hosts: faulty }, around());
+  for (const [index, fault] of [
+    /:2: cacert without effect/,
+    /:3: --cacert .*none/,
+    /:4: --cert and --key/,
+  ].entries()) {
+    assert.match(faults[index] ?? '', fault);
+  }
+});
+
 test('the README names every column', () => {
   const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
   const table = /\| column \| holds \|[\s\S]*?\n\n/.exec(readme)?.[0] ?? '';

@@ -6,11 +6,13 @@ import { CopyQueue, nextCopies } from '../../../src/fleet/copy-queue.ts';
 
 interface FakePair {
   phase: Phase;
+  snapshotReceived: boolean;
   readonly pair: { readonly name: string; readonly source: { readonly host: string } };
 }
 
 const pair = (name: string, host = name): FakePair => ({
   phase: 'checking',
+  snapshotReceived: false,
   pair: { name, source: { host } },
 });
 const names = (pairs: readonly FakePair[]): string[] => pairs.map((each) => each.pair.name);
@@ -28,6 +30,21 @@ describe('which begin now', () => {
     assert.deepEqual(names(nextCopies([a, b, c], [], 4)), ['a', 'c']);
     assert.deepEqual(names(nextCopies([b, c], [a], 4)), ['c']);
   });
+});
+
+test('a host is free as soon as its snapshot has come, though it is not loaded; its place among all copies is not', () => {
+  const [a, b, c] = [pair('a', 'x'), pair('b', 'x'), pair('c', 'y')];
+  a.phase = 'snapshot';
+  a.snapshotReceived = true;
+  assert.deepEqual(names(nextCopies([b, c], [a], 4)), ['b', 'c']);
+  assert.deepEqual(names(nextCopies([b, c], [a], 2)), ['b']);
+});
+
+test('what begins anew with its copy on the target takes a place, and neither waits for a host nor keeps one', () => {
+  const [a, b, c, d] = [pair('a', 'x'), pair('b', 'x'), pair('c', 'x'), pair('d', 'x')];
+  assert.deepEqual(names(nextCopies([b, c, d], [a], 3, new Set([b, c]))), ['b', 'c']);
+  assert.deepEqual(names(nextCopies([b, c, d], [], 3, new Set([b]))), ['b', 'c']);
+  assert.deepEqual(names(nextCopies([d], [b], 3, new Set([b]))), ['d']);
 });
 
 describe('the queue', () => {

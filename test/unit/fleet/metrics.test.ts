@@ -1,6 +1,7 @@
 /** Metrics: the text by a strict reader of the exposition format, hostile names, and the server on loopback. */
 import assert from 'node:assert/strict';
-import { type AddressInfo, createServer } from 'node:net';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import type { RawOptions } from '../../../src/cli/options.ts';
 import { inSession } from '../../../src/cli/wiring.ts';
@@ -187,6 +188,60 @@ test('the server answers GET /metrics alone, on loopback alone, with the last fr
   assert.equal((await fetch(metrics.url.replace('/metrics', '/'))).status, 404);
   assert.equal((await fetch(metrics.url.replace('/metrics', '/metrics/../run.json'))).status, 404);
   assert.equal((await fetch(metrics.url, { method: 'POST', body: 'x' })).status, 405);
+});
+
+/** The status of what comes back for these bytes; '' where the connection ends without a word. */
+async function statusFor(url: string, bytes: string): Promise<string> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1').setEncoding('utf8');
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+  });
+  socket.on('error', () => undefined);
+  socket.write(bytes);
+  await once(socket, 'close');
+  return /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? '';
+}
+
+test('only who calls this machine by a name of its own gets the figures', async (t) => {
+  const metrics = await serveMetrics(0, '1.2.3');
+  t.after(() => metrics.close());
+  const statusOf = (head: string) => statusFor(metrics.url, `GET ${head}\r\nConnection: close\r\n\r\n`);
+  for (const host of ['localhost', 'LocalHost:80', '127.0.0.1', '127.0.0.1:9121', '[::1]:1']) {
+    assert.equal(await statusOf(`/metrics HTTP/1.1\r\nHost: ${host}`), '200', host);
+  }
+  const strangers = [
+    'evil.example',
+    'evil.example:9121',
+    'localhost.evil.example',
+    '127.0.0.1.evil.example',
+    'evil.example#localhost',
+    'x@localhost',
+    '0.0.0.0',
+    'localhost:9121:9121',
+    '',
+  ];
+  for (const host of strangers) {
+    assert.equal(await statusOf(`/metrics HTTP/1.1\r\nHost: ${host}`), '421', host);
+  }
+  assert.equal(await statusOf('/metrics HTTP/1.0'), '421', 'no name at all');
+  assert.equal(await statusOf('http://localhost/metrics HTTP/1.1\r\nHost: evil.example'), '421');
+});
+
+test('garbage, and requests without end, are let go of; the figures go on', {
+  timeout: 60_000,
+}, async (t) => {
+  const metrics = await serveMetrics(0, '1.2.3');
+  t.after(() => metrics.close());
+  for (const bytes of ['\u0000\u001b[2J\r\n\r\n', 'GET\r\n\r\n', '*1\r\n$4\r\nPING\r\n']) {
+    assert.equal(await statusFor(metrics.url, bytes), '400', JSON.stringify(bytes));
+  }
+  const long = `GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`;
+  assert.equal(await statusFor(metrics.url, long), '431');
+  // as many as are let in, none of which ever says its last line
+  const slow = Array.from({ length: 16 }, () => statusFor(metrics.url, 'GET /metrics HTTP/1.1\r\nHost: loc'));
+  assert.deepEqual(new Set(await Promise.all(slow)), new Set(['408']));
+  assert.equal((await fetch(metrics.url)).status, 200);
 });
 
 test('a port that is taken is said before anything begins', async (t) => {

@@ -7,6 +7,7 @@ import type { ClientInfo } from '../../../src/core/events.ts';
 import type { RunOptions } from '../../../src/core/options.ts';
 import type { Phase } from '../../../src/core/phase.ts';
 import type { OperatorCommand } from '../../../src/core/ports.ts';
+import { type Throttle, throttleText } from '../../../src/core/throttle.ts';
 import { allowedCommands, OperatorKeys, type SteeredPair } from '../../../src/fleet/operator-keys.ts';
 
 /** A pair that writes down what is done to it. */
@@ -61,6 +62,14 @@ class FakePair implements SteeredPair {
     this.wayBackNeedsCopy = null;
     this.wayBackOpen = true;
   }
+  paused = false;
+  async pause(on: boolean): Promise<void> {
+    await this.#did(on ? 'pause' : 'go on');
+    this.paused = on;
+  }
+  async throttle(limits: Throttle): Promise<void> {
+    await this.#did(`throttle ${throttleText(limits)}`);
+  }
   async clients(): Promise<readonly ClientInfo[]> {
     await this.#did('clients');
     return this.onSource;
@@ -106,6 +115,10 @@ function steer(
         confirmByTyping: async (question, expected) => {
           questions.push(question);
           return answers.shift() === expected;
+        },
+        ask: async (question) => {
+          questions.push(question);
+          return answers.shift() ?? null;
         },
         close() {},
       },
@@ -154,7 +167,15 @@ test('the keys that act now, by the phases of the pairs', () => {
   ];
   const always: OperatorCommand[] = ['clients', 'quit', 'help'];
   for (const [pairs, expected] of cases) {
-    const found = allowedCommands(pairs, false);
+    const all = allowedCommands(pairs, false);
+    const held: OperatorCommand[] = ['pause', 'throttle'];
+    // as long as a pair is fed
+    const fed = pairs.some(({ phase }) => ['snapshot', 'catching-up', 'in-sync', 'writable'].includes(phase));
+    assert.deepEqual(
+      all.filter((command) => held.includes(command)),
+      fed ? held : [],
+    );
+    const found = all.filter((command) => !held.includes(command));
     assert.equal(
       found.filter((command) => !always.includes(command)).join(' '),
       expected,
@@ -162,7 +183,7 @@ test('the keys that act now, by the phases of the pairs', () => {
     );
     for (const command of always) assert.ok(found.includes(command));
     assert.deepEqual(
-      allowedCommands(pairs, true).filter((command) => !found.includes(command)),
+      allowedCommands(pairs, true).filter((command) => !all.includes(command)),
       ['kill'],
     );
   }
@@ -445,4 +466,30 @@ describe('comparing', () => {
     assert.deepEqual(compared, ['a', 'b']);
     assert.deepEqual(errors, ['a no-luck', 'b no-luck']);
   });
+});
+
+test('p holds all back unless all are, then lets all go on; a paused pair is not cut over, and no question is asked', async () => {
+  const pairs = [
+    new FakePair('cart'),
+    new FakePair('sess'),
+    Object.assign(new FakePair('old'), { phase: 'failed' }),
+  ];
+  const [cart, sess, old] = pairs;
+  const { keys, questions, errors } = steer(pairs);
+  cart!.paused = true;
+  await keys.obey('pause');
+  assert.deepEqual([cart!.paused, sess!.paused, changes(old!)], [true, true, []]);
+  for (const command of ['enable-writes', 'promote', 'cut-over'] as const) await keys.obey(command);
+  assert.deepEqual([errors, questions], [Array(3).fill('undefined not-now'), []]);
+  await keys.obey('pause');
+  assert.deepEqual([cart!.paused, sess!.paused], [false, false]);
+});
+
+test('t asks for a figure; nothing, or nonsense, changes nothing', async () => {
+  const cart = new FakePair('cart');
+  const { keys, questions, errors, said } = steer([cart], ['1000 keys 20 mb', '', 'fast', 'off']);
+  for (let times = 0; times < 4; times++) await keys.obey('throttle');
+  assert.deepEqual(changes(cart), ['throttle 1000 keys/s and 20 MB/s', 'throttle ']);
+  assert.deepEqual([said, errors], [['Nothing was changed.'], ['undefined bad-value']]);
+  assert.match(questions[0] ?? '', /^At most how much a second to new-cart:6379 \(cart\)\?/);
 });

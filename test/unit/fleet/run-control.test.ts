@@ -17,11 +17,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { cutoverCommand } from '../../../src/cli/commands/cutover.ts';
+import { pauseCommand } from '../../../src/cli/commands/pause.ts';
 import { statusCommand } from '../../../src/cli/commands/status.ts';
+import { throttleCommand } from '../../../src/cli/commands/throttle.ts';
 import type { RawOptions } from '../../../src/cli/options.ts';
 import { TargetError } from '../../../src/core/errors.ts';
 import type { MigrationEvent } from '../../../src/core/events.ts';
 import type { Phase } from '../../../src/core/phase.ts';
+import type { Throttle } from '../../../src/core/throttle.ts';
 import { askSession } from '../../../src/fleet/control-client.ts';
 import type { ControlAnswer, SessionStatus } from '../../../src/fleet/control-messages.ts';
 import { ControlServer } from '../../../src/fleet/control-server.ts';
@@ -33,6 +36,8 @@ class FakePair {
   readonly pair: { readonly name: string; readonly wave?: string };
   phase: Phase;
   promotions = 0;
+  paused = false;
+  limits: Throttle | null = null;
   /** What promote() waits for before it does anything. */
   gate: Promise<unknown> = Promise.resolve();
 
@@ -48,6 +53,16 @@ class FakePair {
       throw new TargetError('it does not drain', { code: 'cutover-timeout', hint: 'try again' });
     }
     this.phase = 'promoted';
+  }
+
+  async pause(on: boolean): Promise<void> {
+    if (this.pair.name.startsWith('bad'))
+      throw new TargetError('it is cutting over', { code: 'not-now', hint: 'wait' });
+    this.paused = on;
+  }
+
+  async throttle(limits: Throttle): Promise<void> {
+    this.limits = limits;
   }
 }
 
@@ -76,7 +91,7 @@ function socketOf(dir: string): string {
 async function scene(
   t: TestContext,
   pairs: readonly FakePair[],
-  options: { dir?: string; maxFailures?: number } = {},
+  options: { dir?: string; maxFailures?: number; canaryMs?: number } = {},
 ): Promise<Scene> {
   const dir = options.dir ?? runFolder(t);
   const events: MigrationEvent[] = [];
@@ -84,10 +99,16 @@ async function scene(
   const target = controlOf({
     pairs,
     maxFailures: options.maxFailures ?? null,
+    canaryMs: options.canaryMs ?? null,
     phase: () => phase,
     snapshots: () =>
       pairs.map((one) =>
-        pairSnapshot({ pair: one.pair.name, wave: one.pair.wave ?? null, phase: one.phase }),
+        pairSnapshot({
+          pair: one.pair.name,
+          wave: one.pair.wave ?? null,
+          phase: one.phase,
+          paused: one.paused,
+        }),
       ),
     emit: (event) => events.push(event),
     report: ({ code, message, hint, recovery }, pair) =>
@@ -225,6 +246,12 @@ test('hostile input is answered by an error, and the session goes on', async (t)
     '{"kind":"cutover","choice":{"pairs":"cart","wave":null},"confirm":"cart"}',
     '{"kind":"cutover","choice":{"pairs":["cart"],"wave":7},"confirm":"cart"}',
     '{"kind":"cutover","choice":{"pairs":["cart"],"wave":null},"confirm":["cart"]}',
+    '{"kind":"pause","on":true}',
+    '{"kind":"pause","choice":{"pairs":null,"wave":null},"on":"yes"}',
+    '{"kind":"throttle","choice":{"pairs":null,"wave":null}}',
+    '{"kind":"throttle","choice":{"pairs":null,"wave":null},"limits":{"keysPerSecond":1}}',
+    '{"kind":"throttle","choice":{"pairs":null,"wave":null},"limits":{"keysPerSecond":-1,"bytesPerSecond":null}}',
+    '{"kind":"throttle","choice":{"pairs":null,"wave":null},"limits":{"keysPerSecond":null,"bytesPerSecond":1}}',
     '\u0000\u001b[2J',
   ];
   const answers = await raw(`${bad.join('\n')}\n{"kind":"status"}\n{"kind":"sta`);
@@ -411,4 +438,84 @@ test('an asker that goes away leaves the cutover to the session', async (t) => {
   while (cart.phase !== 'promoted') await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal((await askSession(dir, { kind: 'status' })).kind, 'status');
   await server.close();
+});
+
+test('pause and throttle: of all that is left, of some, twice; what a pair refuses is told, and the rest does it', async (t) => {
+  const pairs = [
+    new FakePair('cart', 'one'),
+    new FakePair('bad', 'two'),
+    new FakePair('users', 'two', 'snapshot'),
+    new FakePair('done', 'two', 'promoted'),
+  ];
+  const [cart, , users, done] = pairs;
+  const { dir, events, set } = await scene(t, pairs);
+  const all = await command(t, pauseCommand, {}, dir);
+  assert.equal(all.exitCode, 7);
+  assert.match(all.out, /^cart: paused: nothing goes to its target until pause --off$/m);
+  assert.match(all.out, /^bad: error: it is cutting over \[not-now\]$/m);
+  assert.deepEqual([cart!.paused, users!.paused, done!.paused], [true, true, false]);
+  assert.equal((await command(t, pauseCommand, { pair: ['cart'] }, dir)).exitCode, 0);
+  const cutover = { kind: 'cutover', choice: { pairs: ['cart'], wave: null }, confirm: 'cart' } as const;
+  const refused = await askSession(dir, cutover);
+  assert.ok(
+    refused.kind === 'refused' && /cart is paused/.test(refused.error.message),
+    JSON.stringify(refused),
+  );
+  assert.equal((await command(t, pauseCommand, { wave: 'one', off: true, json: true }, dir)).exitCode, 0);
+  assert.deepEqual([cart!.paused, users!.paused], [false, true]);
+
+  const limited = await command(t, throttleCommand, { pair: ['users'], keys: '5', mb: '1.5' }, dir);
+  assert.equal(limited.out, 'users: at most 5 keys/s and 1.5 MB/s\n');
+  assert.deepEqual(users!.limits, { keysPerSecond: 5, bytesPerSecond: 1.5 * 1024 * 1024 });
+  await command(t, throttleCommand, { off: true }, dir);
+  assert.deepEqual(users!.limits, { keysPerSecond: null, bytesPerSecond: null });
+  assert.equal(done!.limits, null);
+  for (const raw of [{}, { off: true, mb: '1' }, { keys: '0' }, { mb: 'fast' }] as const) {
+    await assert.rejects(command(t, throttleCommand, raw, dir), { code: 'bad-value', exitCode: 2 });
+  }
+  await assert.rejects(command(t, pauseCommand, { pair: ['nobody'] }, dir), {
+    code: 'unknown-pair',
+    exitCode: 2,
+  });
+  const audit = events.filter((event) => event.event === 'action');
+  assert.ok(
+    audit.some((event) => event.action === 'throttle 5 keys/s and 1.5 MB/s' && event.result === 'done'),
+  );
+  assert.ok(audit.some((event) => event.action === 'pause' && event.result === 'failed'));
+  set('ending');
+  await assert.rejects(command(t, pauseCommand, {}, dir), { code: 'not-now' });
+});
+
+test('--canary: of a wave its first pair alone, the others when the wave is asked for again', async (t) => {
+  const pairs = ['cart', 'users', 'stock'].map((name) => new FakePair(name, 'two'));
+  const promotions = () => pairs.map((pair) => pair.promotions);
+  const { dir } = await scene(t, [...pairs, new FakePair('geo', 'three')], { canaryMs: 60_000 });
+  const wave = (confirm: string) => command(t, cutoverCommand, { wave: 'two', confirm }, dir);
+  const first = await wave('wave two');
+  assert.equal(first.exitCode, 0);
+  assert.match(first.out, /ask again for the other 2 when it is well/);
+  assert.deepEqual(promotions(), [1, 0, 0]);
+  const rest = await wave('wave two');
+  assert.equal(rest.exitCode, 0);
+  assert.doesNotMatch(rest.out, /ask again/);
+  assert.deepEqual(promotions(), [1, 1, 1]);
+  // a wave of one, and pairs that are named, have none
+  const alone = await command(t, cutoverCommand, { wave: 'three', confirm: 'wave three' }, dir);
+  assert.doesNotMatch(alone.out, /ask again/);
+});
+
+test('clients that say nothing, half a line, or never read harm nobody', async (t) => {
+  const { dir } = await scene(t, [new FakePair('cart')]);
+  const open = () => connect(socketOf(dir)).on('error', () => undefined);
+  const [silent, half, deaf] = [open(), open(), open()];
+  t.after(() => [silent, half, deaf].forEach((socket) => void socket.destroy()));
+  half.end('{"kind":"sta');
+  deaf.pause();
+  for (let asked = 0; asked < 2_000; asked += 1) deaf.write('{"kind":"status"}\n');
+  const gone = open();
+  gone.write('{"kind":"cutover","choice":{"pairs":["cart"],"wave":null},"confirm":"ca');
+  gone.destroy();
+  for (let look = 0; look < 20; look += 1) {
+    assert.equal((await askSession(dir, { kind: 'status' })).kind, 'status');
+  }
 });

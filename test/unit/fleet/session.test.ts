@@ -7,10 +7,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { resolveRunOptions } from '../../../src/cli/options.ts';
+import { type RawOptions, resolveRunOptions } from '../../../src/cli/options.ts';
 import type { PairSpec } from '../../../src/core/endpoint.ts';
 import { type CutoverError, TargetError } from '../../../src/core/errors.ts';
-import type { MigrationEvent } from '../../../src/core/events.ts';
+import type { MigrationEvent, SettingProposal } from '../../../src/core/events.ts';
 import { isOver, type Phase } from '../../../src/core/phase.ts';
 import type { OperatorCommand } from '../../../src/core/ports.ts';
 import { runMigrate } from '../../../src/fleet/session.ts';
@@ -21,6 +21,16 @@ const BROKEN = 'broken';
 
 /** The cutover of a pair of this name never ends by itself. */
 const HANGING = 'hanging';
+
+/** The source of a pair of this name would do better with a larger backlog, as the first check finds. */
+const TUNABLE = 'tunable';
+const BACKLOG: SettingProposal = { tuning: 'backlog', setting: 'repl-backlog-size', value: '4096' };
+let checks = 0;
+/** For each pair that was begun, whether the operator had agreed to other settings. */
+let started: boolean[] = [];
+
+/** How many are under way, and the most that were at once. */
+const cutovers = { now: 0, most: 0 };
 
 /** Stands in for Migration: its members are put into Migration's prototype below. */
 class Steered {
@@ -43,9 +53,15 @@ class Steered {
     return false;
   }
   async check(): Promise<readonly []> {
+    if (this.pair.name === TUNABLE) checks += 1;
     return [];
   }
-  async start(): Promise<void> {
+  get facts(): { usedMemory: number; keysTotal: number; proposals: readonly SettingProposal[] } {
+    const proposals = this.pair.name === TUNABLE && checks < 2 ? [BACKLOG] : [];
+    return { usedMemory: 0, keysTotal: 0, proposals };
+  }
+  async start(_folder: unknown, tuned: boolean): Promise<void> {
+    started.push(tuned);
     this.now = { phase: 'in-sync', wayBackOpen: false, error: null };
   }
   async cutOver(): Promise<void> {
@@ -55,6 +71,10 @@ class Steered {
       this.now = { phase: 'failed', wayBackOpen: false, error };
       throw error;
     }
+    cutovers.now += 1;
+    cutovers.most = Math.max(cutovers.most, cutovers.now);
+    await new Promise((resolve) => setImmediate(resolve));
+    cutovers.now -= 1;
     this.now = { phase: 'promoted', wayBackOpen: true, error: null };
   }
   async promote(): Promise<void> {
@@ -99,6 +119,7 @@ interface Ended {
   readonly phases: string;
   /** The keys that acted when each one was asked for. */
   readonly allowed: readonly string[];
+  readonly said: readonly string[];
 }
 
 /**
@@ -110,7 +131,10 @@ async function session(
   names: readonly string[],
   keys: (OperatorCommand | 'interrupt')[],
   cutover: 'ask' | 'auto' = 'ask',
+  more: RawOptions = {},
 ): Promise<Ended> {
+  checks = 0;
+  started = [];
   const folder = mkdtempSync(join(tmpdir(), 'redis-cutover-session-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const around = {
@@ -125,43 +149,49 @@ async function session(
   const abort = new AbortController();
   const allowed: string[] = [];
   const events: MigrationEvent[] = [];
-  const exitCode = await runMigrate(names.map(pairOf), resolveRunOptions({ cutover, workers: '0' }, around), {
-    renderer: {
-      event: (event) => events.push(event),
-      frame() {},
-      say() {},
-      step: () => () => {},
-      close() {},
-    },
-    operator: {
-      selected: () => null,
-      next: (now) => {
-        const key = keys.shift();
-        assert.ok(key !== undefined, 'the session goes on without a key');
-        allowed.push(now.join(' '));
-        if (key === 'interrupt') {
-          abort.abort();
-          return new Promise(() => {});
-        }
-        assert.ok(now.includes(key), `${key} does not act: ${now.join(' ')}`);
-        return Promise.resolve(key);
+  const said: string[] = [];
+  const exitCode = await runMigrate(
+    names.map(pairOf),
+    resolveRunOptions({ cutover, workers: '0', ...more }, around),
+    {
+      renderer: {
+        event: (event) => events.push(event),
+        frame() {},
+        say: (line) => void said.push(line),
+        step: () => () => {},
+        close() {},
       },
-      confirmByTyping: async () => {
-        // the step has begun by then
-        if (names.includes(HANGING)) setImmediate(() => abort.abort());
-        return true;
+      operator: {
+        selected: () => null,
+        ask: async () => null,
+        next: (now) => {
+          const key = keys.shift();
+          assert.ok(key !== undefined, 'the session goes on without a key');
+          allowed.push(now.join(' '));
+          if (key === 'interrupt') {
+            abort.abort();
+            return new Promise(() => {});
+          }
+          assert.ok(now.includes(key), `${key} does not act: ${now.join(' ')}`);
+          return Promise.resolve(key);
+        },
+        confirmByTyping: async () => {
+          // the step has begun by then
+          if (names.includes(HANGING)) setImmediate(() => abort.abort());
+          return true;
+        },
+        close() {},
       },
-      close() {},
+      signal: abort.signal,
+      keysLine: () => '',
+      totalsLine: () => '',
     },
-    signal: abort.signal,
-    keysLine: () => '',
-    totalsLine: () => '',
-  });
+  );
   const last = events.at(-1);
   assert.equal(last?.event, 'summary');
   assert.deepEqual([last.exitCode, keys], [exitCode, []]);
   const phases = last.pairs.map(({ phase }) => phase).join(' ');
-  return { exitCode, outcome: last.outcome, phases, allowed };
+  return { exitCode, outcome: last.outcome, phases, allowed, said };
 }
 
 test('behind the cutover the session goes on until f, b or q', async (t) => {
@@ -204,4 +234,33 @@ test('--cutover auto is over with the cutover, whatever way back there is', {
 }, async (t) => {
   const ended = await session(t, ['cart', 'sess'], [], 'auto');
   assert.deepEqual([ended.outcome, ended.exitCode, ended.phases], ['promoted', 0, 'promoted promoted']);
+});
+
+test('--cutover auto cuts over a few at once, and all in the end', { timeout: 60_000 }, async (t) => {
+  cutovers.most = 0;
+  const names = Array.from({ length: 20 }, (_, at) => `pair${at}`);
+  const ended = await session(t, names, [], 'auto', { parallel: '20' });
+  assert.equal(ended.phases, names.map(() => 'promoted').join(' '));
+  assert.equal(cutovers.most, 8);
+});
+
+test('settings of a source are shown before the start, and set with f alone', async (t) => {
+  const asking = 'start start-tuned check-again quit';
+  const agreed = await session(t, [TUNABLE, 'cart'], ['start-tuned', 'quit']);
+  assert.equal(agreed.allowed[0], asking);
+  assert.ok(agreed.said.includes('  tunable: CONFIG SET repl-backlog-size 4096'));
+  assert.deepEqual(started, [true, true]);
+  await session(t, [TUNABLE], ['start', 'quit']);
+  assert.deepEqual(started, [false]);
+  // the second check finds nothing any more
+  const again = await session(t, [TUNABLE], ['check-again', 'start', 'quit']);
+  assert.deepEqual(again.allowed.slice(0, 2), [asking, 'start quit']);
+  assert.deepEqual([checks, started], [2, [false]]);
+});
+
+test('nobody is asked for settings that the command line agrees to, nor with --yes, which agrees to none', async (t) => {
+  const named = await session(t, [TUNABLE], ['start', 'quit'], 'ask', { tuneSource: 'backlog' });
+  assert.equal(named.allowed[0], 'start quit');
+  const yes = await session(t, [TUNABLE], ['quit'], 'ask', { yes: true });
+  assert.deepEqual([yes.said.some((line) => /CONFIG SET/.test(line)), started], [false, [false]]);
 });

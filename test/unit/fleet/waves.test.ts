@@ -6,6 +6,7 @@ import { currentWave, nextStep, type WavePair, wavesOf } from '../../../src/flee
 
 const pair = (name: string, phase: Phase, wave?: string): WavePair => ({
   phase,
+  paused: false,
   pair: { name, ...(wave === undefined ? {} : { wave }) },
 });
 
@@ -36,6 +37,15 @@ test('waves come in the order of the list', () => {
 });
 
 describe('without waves', () => {
+  test('one that the operator holds back waits, and keeps its wave waiting', () => {
+    const held = { ...pair('a', 'in-sync'), paused: true };
+    assert.equal(due([held, pair('b', 'in-sync')]), 'b');
+    assert.equal(due([held]), 'wait');
+    const first = { ...pair('a', 'in-sync', 'one'), paused: true };
+    assert.equal(due([first, pair('b', 'in-sync', 'one'), pair('c', 'in-sync', 'two')]), 'wait');
+    assert.equal(due([first, pair('b', 'in-sync', 'one')], { canaryMs: 1 }), 'wait');
+  });
+
   test('each pair as soon as it is in sync', () => {
     assert.equal(due([pair('a', 'in-sync'), pair('b', 'snapshot'), pair('c', 'writable')]), 'a c');
     assert.equal(due([pair('a', 'promoted'), pair('b', 'catching-up')]), 'wait');

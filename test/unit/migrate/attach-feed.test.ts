@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type AttachBeginning, AttachFeed, type AttachListener } from '../../../src/migrate/attach-feed.ts';
 import type { KeptCopy } from '../../../src/migrate/kept-copy.ts';
+import { Valve } from '../../../src/migrate/valve.ts';
 import { Spool } from '../../../src/spool/spool.ts';
 
 const [OURS, NEW, FOREIGN] = ['a', 'b', 'c'].map((digit) => digit.repeat(40)) as [string, string, string];
@@ -50,7 +51,7 @@ function feedOf(
     nudge: () => nudges++,
   };
   const target = { state: () => Promise.reject(new Error('not asked')) };
-  const feed = new AttachFeed(spool, target, begin, listener, new AbortController().signal);
+  const feed = new AttachFeed(spool, target, begin, listener, new Valve(), new AbortController().signal);
   return { feed, spool, lost, kept, nudges: () => nudges };
 }
 

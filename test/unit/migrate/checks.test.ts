@@ -14,18 +14,36 @@ const MB = 1024 * 1024;
 interface Scene {
   readonly outputBuffer?: string;
   readonly info?: Record<string, string | number>;
-  readonly options?: { spoolLimitBytes?: number; keepSnapshot?: boolean; runDir?: string };
+  readonly options?: {
+    spoolLimitBytes?: number;
+    keepSnapshot?: boolean;
+    runDir?: string;
+    tuneSource?: readonly string[];
+  };
+  readonly rdbcompression?: string;
 }
 
-function context({ outputBuffer = '', info = {}, options = {} }: Scene): CheckContext {
+function context({ outputBuffer = '', info = {}, options = {}, rdbcompression }: Scene): CheckContext {
   const text = Object.entries(info)
     .map(([name, value]) => `${name}:${value}`)
     .join('\r\n');
-  const source = { role: 'source', call: async () => ['client-output-buffer-limit', outputBuffer] };
+  const settings: Record<string, string | undefined> = {
+    'client-output-buffer-limit': outputBuffer,
+    rdbcompression,
+  };
+  const call = async (_command: string, _verb: string, name: string) =>
+    settings[name] === undefined ? [] : [name, settings[name]];
+  const source = { role: 'source', call };
   return {
     source: source as unknown as ServerSession,
     sourceInfo: ServerInfo.parse(text),
-    options: { runDir: '/', keepSnapshot: false, spoolLimitBytes: Number.POSITIVE_INFINITY, ...options },
+    options: {
+      runDir: '/',
+      keepSnapshot: false,
+      spoolLimitBytes: Number.POSITIVE_INFINITY,
+      tuneSource: [],
+      ...options,
+    },
   } as unknown as CheckContext;
 }
 
@@ -54,6 +72,11 @@ describe('the output buffer of the source', () => {
       result.hint,
       `CONFIG SET client-output-buffer-limit "slave ${bytes} ${bytes} 72" on the source`,
     );
+    assert.deepEqual(result.proposal, {
+      tuning: 'output-buffer',
+      setting: 'client-output-buffer-limit',
+      value: `slave ${bytes} ${bytes} 72`,
+    });
   });
 
   it('is fine for a source that is written to little, or has no limit', async () => {
@@ -96,6 +119,44 @@ describe('the backlog of the source', () => {
       assert.equal(result.status, 'warn');
       assert.match(result.detail, /^not checked/);
     }
+  });
+});
+
+describe('a larger backlog', () => {
+  const proposed = async (info: Record<string, string | number>) =>
+    (await found('backlog', { info: { repl_backlog_size: MB, ...info } }, busy)).proposal;
+  const roomy = { redis_version: '7.0.0', used_memory: MB, maxmemory: 0 };
+
+  it('is set by us where that neither throws away the old one nor evicts keys', async () => {
+    assert.deepEqual(await proposed(roomy), {
+      tuning: 'backlog',
+      setting: 'repl-backlog-size',
+      value: String(1296 * MB),
+    });
+    assert.notEqual(await proposed({ ...roomy, maxmemory: 1500 * MB }), undefined);
+    assert.equal(await proposed({ ...roomy, maxmemory: 1400 * MB }), undefined);
+    assert.equal(await proposed({ ...roomy, redis_version: '6.2.14' }), undefined);
+    assert.equal(await proposed({ redis_version: '7.0.0', used_memory: MB }), undefined, 'no maxmemory told');
+  });
+});
+
+describe('a source that compresses', () => {
+  const large = { redis_version: '7.2.4', used_memory: 300 * MB };
+  const small = { ...large, used_memory: MB };
+
+  it('is proposed to send a large snapshot plain; a small one where it is asked for', async () => {
+    const look = (scene: Scene) => found('compression', scene, busy);
+    const result = await look({ info: large, rdbcompression: 'yes' });
+    assert.deepEqual([result.status, result.proposal?.value], ['ok', 'no']);
+    assert.equal((await look({ info: small, rdbcompression: 'yes' })).proposal, undefined);
+    const asked = { info: small, rdbcompression: 'yes', options: { tuneSource: ['compression'] } };
+    assert.equal((await look(asked)).hint, 'CONFIG SET rdbcompression no on the source');
+    assert.equal((await look({ info: large, rdbcompression: 'no' })).proposal, undefined);
+    const untold = await look({ info: large });
+    assert.deepEqual([untold.status, untold.proposal], ['ok', undefined]);
+    // asked for in the handshake
+    const new86 = await look({ info: { ...large, redis_version: '8.6.0' }, rdbcompression: 'yes' });
+    assert.equal(new86.proposal, undefined);
   });
 });
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ServerInfo } from '../../../src/client/server-info.ts';
+import { NO_THROTTLE } from '../../../src/core/throttle.ts';
 import { knownObstacle } from '../../../src/migrate/checks/feed.ts';
 
 /** INFO of `redis 7.0.15` or `valkey 8.1.8`, with further lines. */
@@ -15,7 +16,7 @@ function info(release: string, ...lines: string[]): ServerInfo {
 }
 
 const obstacle = (source: ServerInfo, target: ServerInfo, allowNonempty = false): string | null =>
-  knownObstacle({ source, target, options: { allowNonempty } });
+  knownObstacle({ source, target, options: { allowNonempty, throttle: NO_THROTTLE } });
 
 const ATTACH = [
   ['redis 4.0.14', 'redis 4.0.14'],

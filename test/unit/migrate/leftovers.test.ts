@@ -27,7 +27,17 @@ test('nothing was begun', () => {
     importMode: false,
     kept: null,
     foreignWrites: null,
+    tuned: [],
   });
+});
+
+test('settings of the source, until they are put back or somebody else has changed them', () => {
+  const tuned = (tuning: string): JournalEntry => entry('tuned', { tuning, before: 'a', value: 'b' });
+  const journal = [...begun, tuned('output-buffer'), tuned('backlog'), tuned('compression')];
+  const left = [...journal, entry('tuned-back', 'compression'), entry('tuned-left', 'backlog')];
+  assert.deepEqual(leftoversOf([tuned('backlog'), entry('tuned-refused', 'backlog')], 'a').tuned, []);
+  assert.deepEqual(leftoversOf(left, 'a').tuned, [{ tuning: 'output-buffer', before: 'a', value: 'b' }]);
+  assert.deepEqual(leftoversOf([entry('tuned', { tuning: 'maxmemory' }), entry('tuned')], 'a').tuned, []);
 });
 
 test('a copy that is kept, until it is loaded or another begins', () => {

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Secret } from '../../../src/core/endpoint.ts';
 import type { RunOptions } from '../../../src/core/options.ts';
+import { NO_THROTTLE } from '../../../src/core/throttle.ts';
 import { RunFolder, safeFileName } from '../../../src/migrate/run-folder.ts';
 
 const CANARY = 'S3cretCanary';
@@ -40,8 +41,10 @@ const options = (): RunOptions => ({
   resumes: null,
   runDir: dir,
   commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
+  throttle: NO_THROTTLE,
   forwardPublish: false,
   keepSnapshot: false,
+  tuneSource: [],
   spoolMemoryBytes: 1,
   spoolLimitBytes: Number.POSITIVE_INFINITY,
 });

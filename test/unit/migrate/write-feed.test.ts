@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { CutoverError } from '../../../src/core/errors.ts';
+import { Valve } from '../../../src/migrate/valve.ts';
 import { WriteFeed } from '../../../src/migrate/write-feed.ts';
 import type { Form } from '../../../src/rdb/forms.ts';
 import { TYPE } from '../../../src/rdb/opcodes.ts';
@@ -31,6 +32,7 @@ const EMPTY_RDB = Buffer.concat([Buffer.from('REDIS0009\xff', 'latin1'), Buffer.
 
 interface Scene {
   readonly feed: WriteFeed;
+  readonly valve: Valve;
   readonly redials: () => number;
   /** How often the target was emptied for a copy. */
   readonly prepared: () => number;
@@ -79,6 +81,7 @@ async function scene(
   let failure: CutoverError | null = null;
   const place = async (): Promise<Checkpoint | null> =>
     parseCheckpoint(plain(await client.call('HGETALL', CHECKPOINT_KEY)));
+  const valve = new Valve();
   const feed = new WriteFeed(
     spool,
     {
@@ -102,6 +105,7 @@ async function scene(
       written: null,
       markBatches: false,
       tally: new WriteTally(),
+      valve,
       silenceMs: 60_000,
     },
     {
@@ -142,6 +146,7 @@ async function scene(
   const count = async (): Promise<number> => Number(plain(await client.call('GET', 'counter')));
   return {
     feed,
+    valve,
     redials: () => redials,
     prepared: () => prepared,
     notes,
@@ -208,6 +213,66 @@ test('a history without a name: good only on the process that the copy began wit
   await all.comeBackWith({}, false);
   await until(() => all.redials() > 0);
   assert.equal(all.feed.connected, false);
+});
+
+test('paused: nothing new is sent, not by a new connection either; what was sent is answered, and quiet work goes on', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  all.valve.pause(true);
+  for (let times = 0; times < 3; times++) all.incr();
+  // the look at expiries waits for this, and must not wait for the end of the pause
+  await all.feed.whenSentIsApplied();
+  let worked = false;
+  await all.feed.whileQuiet(async () => {
+    worked = true;
+  });
+  assert.ok(worked);
+  await all.comeBackWith({}, true);
+  await until(() => all.feed.connected);
+  assert.equal(await all.count(), 5);
+  assert.ok(all.feed.pendingBytes > 0);
+  all.valve.pause(false);
+  await until(async () => (await all.count()) === 8);
+  await until(() => all.feed.pendingBytes === 0);
+});
+
+test('paused in the middle of a large value: a target that waits for its rest is not silent', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  const large = rdbFile(
+    'REDIS0009',
+    Buffer.of(TYPE.string),
+    str('large'),
+    len(200_000),
+    Buffer.alloc(200_000, 'x'),
+  );
+  await all.feed.fullResync({ replid: NEW, offset: 2_000 }, { kind: 'length', bytes: large.length });
+  all.feed.append(large.subarray(0, 150_000));
+  await until(() => all.feed.connected && all.feed.snapshotBytes > 100_000);
+  all.valve.pause(true);
+  all.feed.append(large.subarray(150_000));
+  const { snapshotBytes } = all.feed;
+  all.feed.tick(Date.now() + 100_000);
+  assert.ok(all.feed.connected);
+  assert.equal(all.feed.snapshotBytes, snapshotBytes);
+  all.valve.pause(false);
+  await until(() => all.feed.streaming);
+});
+
+test('paused in a transaction of the source: it comes to its end, and nothing behind it', async (t) => {
+  const all = await scene(t, NEW);
+  await counted(all, 5);
+  all.feed.append(Buffer.from(encodeCommand(['MULTI'])));
+  all.incr();
+  all.valve.pause(true);
+  all.incr();
+  all.feed.append(Buffer.from(encodeCommand(['EXEC'])));
+  all.incr();
+  await until(async () => (await all.count()) === 7);
+  await all.feed.whenSentIsApplied();
+  assert.equal(await all.count(), 7);
+  all.valve.pause(false);
+  await until(async () => (await all.count()) === 8);
 });
 
 test('values go in the forms that the target says it takes, whatever its release promises', async (t) => {

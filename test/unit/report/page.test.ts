@@ -114,11 +114,44 @@ test('headless Chromium shows it, and finds nothing to load, to run or to compla
   assert.deepEqual(complaints, [], 'the policy lets our own style in, and nothing asked for more');
   assert.ok(picture > 50_000, `a page with colours and plots, not an empty one: ${picture} bytes`);
 
+  const alone = look(t, browser, reportPage({ ...hostileReport(), runId: null }));
+  assert.deepEqual([alone.complaints, alone.dom.includes('Comparison of both sides')], [[], true]);
+
   const broken = reportPage(hostileReport()).replace(
     '<h1>',
     '<h1 style="color:red"><script>document.title=1</script>',
   );
   assert.ok(look(t, browser, broken).complaints.length > 0, 'this test would see what the policy refuses');
+});
+
+test('pairs that were given up stand together, with each end of their workers', () => {
+  const session = new Session(0, null, 'migrate', 2);
+  for (const pair of ['cart', 'sess'])
+    session.phase(1, pair, 'checking', 'snapshot').phase(2, pair, 'snapshot', 'catching-up');
+  session
+    .phase(3, 'cart', 'catching-up', 'checking', 'its worker process ended (SIGKILL)')
+    .phase(4, 'sess', 'catching-up', 'checking', 'its worker process ended (SIGKILL)')
+    .phase(5, 'cart', 'checking', 'catching-up')
+    .at(6, {
+      event: 'error',
+      pair: 'cart',
+      code: 'worker-killed',
+      message: 'alone in the last: it is not tried again',
+      hint: 'look',
+      recovery: 'operator',
+    })
+    .phase(6, 'cart', 'catching-up', 'failed', 'given up');
+  const end = { event: 'summary', outcome: 'partly-failed', exitCode: 7, pairs: [] } as const;
+  const text = reportPage(session.recorder.report(runFile(['cart', 'sess']), session.journal, end));
+  const section = /<h2>Pairs that were given up<\/h2>[\s\S]*?<\/table>/.exec(text)?.[0] ?? '';
+  assert.deepEqual(section.match(/href="#pair-\d+"/g), ['href="#pair-1"', 'href="#pair-1"']);
+  assert.match(
+    section,
+    /its worker process ended \(SIGKILL\)[\s\S]*alone in the last: it is not tried again/,
+  );
+  assert.doesNotMatch(section, /sess/);
+  const well = new Session(0).recorder.report(runFile(['cart']), [], end);
+  assert.doesNotMatch(reportPage(well), /given up/);
 });
 
 /** @returns the document as Chromium has it, what it logs as errors of the page, and the size of a picture in bytes */

@@ -67,3 +67,32 @@ test('what an attached target was, and the PINGs of a change of roles that was u
     ],
   );
 });
+
+test('settings of the source: put back, still there, and changed by somebody else', () => {
+  const tuned = (tuning: string, before: string, value: string) => ({ tuning, before, value });
+  const changes = settingChanges(
+    journal(
+      ['tuned', tuned('compression', 'yes', 'no')],
+      ['tuned', tuned('backlog', '1', '2')],
+      ['tuned', tuned('output-buffer', 'replica 1 1 1', 'replica 2 2 2')],
+      ['tuned-back', 'compression'],
+      ['tuned-left', 'backlog'],
+      ['tuned', tuned('backlog', '3', '4')],
+      ['tuned-refused', 'backlog'],
+    ),
+    'cart',
+  );
+  assert.deepEqual(
+    changes.map(({ side, what, changedAt, putBackAt }) => [side, what, changedAt, putBackAt]),
+    [
+      ['source', 'rdbcompression: was yes, set to no', 't0', 't3'],
+      [
+        'source',
+        'repl-backlog-size: was 1, set to 2; changed by somebody else meanwhile, and left so',
+        't1',
+        null,
+      ],
+      ['source', 'client-output-buffer-limit: was replica 1 1 1, set to replica 2 2 2', 't2', null],
+    ],
+  );
+});

@@ -12,6 +12,7 @@ test('each key and each answer becomes an action', async () => {
     selected: () => chosen.shift() ?? null,
     next: async () => keys.shift() ?? 'quit',
     confirmByTyping: async () => answers.shift() ?? false,
+    ask: async () => null,
     close() {},
   };
   const actions: unknown[] = [];

@@ -11,6 +11,8 @@ export function pairSnapshot(change: Partial<PairSnapshot> = {}): PairSnapshot {
     phase: 'snapshot',
     feed: 'write',
     reason: null,
+    paused: false,
+    throttle: null,
     wayBack: null,
     snapshotBytes: 306_000_000,
     snapshotTotal: 588_000_000,

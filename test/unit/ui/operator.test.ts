@@ -71,6 +71,20 @@ test('allowed keys act once each, others get a hint', async () => {
   operator.close();
 });
 
+test('a key means what it means now: f before the start, and behind the cutover', async () => {
+  const { keyboard, operator } = start();
+  const got: (OperatorCommand | 'chosen')[] = [];
+  for (const allowed of [['start', 'start-tuned', 'check-again'], ['finish']] as const) {
+    const next = operator.next(allowed);
+    await keyboard.type('f');
+    got.push(await next);
+  }
+  const again = operator.next(['start', 'start-tuned', 'check-again']);
+  await keyboard.type('r');
+  assert.deepEqual([...got, await again], ['start-tuned', 'finish', 'check-again']);
+  operator.close();
+});
+
 test('pasted text, arrows and terminal answers never act; a key that repeats does', async () => {
   const { keyboard, operator } = start();
   const got: (OperatorCommand | 'chosen')[] = [];
@@ -227,6 +241,25 @@ test('only the exact name confirms, and what was typed before the question does 
   const next = operator.next(['quit']);
   await keyboard.type('q');
   assert.equal(await next, 'quit');
+  operator.close();
+});
+
+test('a question breaks between words where the screen is narrow; what is to be copied stays whole', async () => {
+  const { keyboard, screen, operator } = start();
+  const command = '    redis-cli -h old-1 -p 6379 CONFIG SET maxmemory 0';
+  const answer = operator.confirmByTyping(
+    `Make new-1:6379 the master of all that was on old-1:6379.\n${command}`,
+    'x',
+  );
+  Object.assign(screen, { columns: 30 });
+  await until(() => screen.text.includes('> '));
+  assert.deepEqual(screen.text.split('\n').slice(0, 3), [
+    'Make new-1:6379 the master of',
+    'all that was on old-1:6379.',
+    command,
+  ]);
+  await keyboard.type('\r');
+  assert.equal(await answer, false);
   operator.close();
 });
 

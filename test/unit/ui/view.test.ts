@@ -126,7 +126,16 @@ test('the footer says for whom the keys act; for a single pair, or where nobody 
   );
   assert.equal(
     footerFor('[q] quit', { ...FIRST_VIEW, chosen: 'a\x1b[2J', sort: 'lag' }, 9),
-    'on a\\x1b[2J alone:  [q] quit  [Enter] details  [Esc] all pairs  [o] order: lag',
+    'on a\\x1b[2J alone:  [Enter] details  [Esc] all pairs  [o] order: lag  on all: [q] quit',
+  );
+  // a wave and the session are more than the pair
+  assert.equal(
+    footerFor(
+      '[c] cut over  [w] cut over the wave  [u] roll back the wave  [f] finish  [q] quit  [?] help',
+      { ...FIRST_VIEW, chosen: 'a', detail: true },
+      9,
+    ),
+    'on a alone:  [c] cut over  [f] finish  [Esc] leave  on all: [w] cut over the wave  [u] roll back the wave  [q] quit  [?] help',
   );
 });
 
@@ -163,14 +172,48 @@ test('totals: how many in which state, and how much of the fleet is there, weigh
   const pairs = [
     pairSnapshot({ snapshotBytes: 50, snapshotTotal: 100, keysTotal: 2_999 }),
     pairSnapshot({ phase: 'promoted', keysTotal: 999 }),
+    // not checked yet: how much is to come, nobody knows
     pairSnapshot({ phase: 'checking', keysTotal: null }),
     // what ended is no part of what is to be reached
     pairSnapshot({ phase: 'failed', keysTotal: 1e9, snapshotBytes: 0 }),
   ];
   const text = tableLines(pairs, '', { columns: 200, rows: 24 }, noPaint).at(-1) ?? '';
   assert.match(text, /^4 pairs: 1 snapshot, 1 promoted, 1 checking, 1 failed {2}fleet 62% {2}/);
-  // one that waits for its turn would make it a lie
   assert.doesNotMatch(text, /ETA/);
+});
+
+test('the ETA of a fleet counts what waits for its turn: by its keys, at the rate of all that load now', () => {
+  const loading = {
+    snapshotBytes: 300,
+    snapshotTotal: 500,
+    keys: 30,
+    keysTotal: 50,
+    bytesPerSecond: 10,
+    etaSeconds: 20,
+  };
+  const waits = {
+    phase: 'checking',
+    snapshotBytes: 0,
+    snapshotTotal: null,
+    keys: 0,
+    bytesPerSecond: 0,
+  } as const;
+  const eta = (...pairs: Parameters<typeof pairSnapshot>[0][]): string | undefined =>
+    / ETA ([^ ]+ [^ ]+)/.exec(
+      tableLines(
+        pairs.map((pair) => pairSnapshot(pair)),
+        '',
+        { columns: 200, rows: 24 },
+        noPaint,
+      ).at(-1) ?? '',
+    )?.[1];
+  assert.equal(eta(loading, loading), '20 s');
+  // 10 bytes a key: 200 that load and 400 that wait, at 10 a second
+  assert.equal(eta(loading, { ...waits, keysTotal: 40 }), '1m 00s');
+  // two load at once, twice as fast: the slowest one of them still is the least
+  assert.equal(eta(loading, { ...loading, etaSeconds: 90 }, { ...waits, keysTotal: 1 }), '1m 30s');
+  assert.equal(eta(loading, { ...waits, keysTotal: null }), undefined);
+  assert.equal(eta({ ...loading, snapshotTotal: null }, { ...waits, keysTotal: 40 }), undefined);
 });
 
 test('arrows and their like, whole, in a row and in parts', () => {
