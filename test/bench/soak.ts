@@ -2,12 +2,14 @@
  * `npm run soak [-- --minutes 10 --seed 1 --rounds 50 --feed attach]`: rounds of a migration under random faults, one line
  * each, until the minutes or the rounds are over. Seeds are counted up from the first one; `--seed S --rounds 1` repeats
  * the faults of one round. A round that failed keeps its folder. `-- --way-back [--minutes 2 --behind 30]`: four rounds
- * there and back instead. Exit code 1 if a round failed.
+ * there and back instead. `-- --fleet 50 [--poison refusing]`: a fleet, one of whose pairs goes wrong (soak-fleet.ts). Exit
+ * code 1 if a round failed.
  */
 import { parseArgs } from 'node:util';
 import { planOf } from './fault-plan.ts';
 import { faultRound, type RoundResult } from './fault-round.ts';
 import { asRound } from './round.ts';
+import { fleetRounds } from './soak-fleet.ts';
 import { thereAndBack } from './soak-way-back.ts';
 import type { Feed } from './witness.ts';
 
@@ -19,6 +21,8 @@ const { values } = parseArgs({
     feed: { type: 'string' },
     'way-back': { type: 'boolean', default: false },
     behind: { type: 'string', default: '30' },
+    fleet: { type: 'string' },
+    poison: { type: 'string' },
   },
 });
 const feeds: readonly Feed[] =
@@ -27,7 +31,8 @@ const feeds: readonly Feed[] =
 // 'exit' ends the servers
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
-if (values['way-back']) await waysBack();
+if (values.fleet !== undefined) await fleetRounds(Number(values.fleet), values.poison);
+else if (values['way-back']) await waysBack();
 else await faultRounds();
 // a round that failed may have left a socket open; servers end with this process
 process.exit();

@@ -3,77 +3,14 @@
  * that is not to be moved. What holds for one pair holds for each of them, and no pair pays for another.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
-import { loadDataset } from '../../src/demo/dataset.ts';
-import type { DemoServer } from '../../src/demo/server.ts';
-import { startTraffic, type Traffic, WITNESS_KEY } from '../../src/demo/traffic.ts';
-import { type CliEvent, type CliRun, runCli } from '../helpers/cli.ts';
-import { atEnd, testServer } from '../helpers/server.ts';
+import { describe, test } from 'node:test';
+import { WITNESS_KEY } from '../../src/demo/traffic.ts';
+import { runCli } from '../helpers/cli.ts';
+import { atEnd } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
+import { allIn, assertMoved, fleet, migrateFleet, phasesOf, summaryOf, workersOf } from './fleet-scene.ts';
+import { poisonedFleet } from './poisoned-fleet.ts';
 import { ask, assertEqualServers, ends, infoNumber, newRunDir } from './support.ts';
-
-interface FleetPair {
-  readonly name: string;
-  readonly source: DemoServer;
-  readonly target: DemoServer;
-  readonly traffic: Traffic;
-}
-
-async function fleet(t: TestContext, count: number, ratePerSecond = 200): Promise<FleetPair[]> {
-  return Promise.all(
-    Array.from({ length: count }, async (_, at) => {
-      const [source, target] = await Promise.all([testServer(t), testServer(t)]);
-      await loadDataset(source.port, { keys: 500, bigMembers: 100 });
-      const traffic = await startTraffic({ port: source.port, ratePerSecond, seed: at + 1 });
-      atEnd(t, async () => {
-        await traffic.stop();
-      });
-      return { name: `pair${at + 1}`, source, target, traffic };
-    }),
-  );
-}
-
-function migrateFleet(
-  t: TestContext,
-  pairs: readonly FleetPair[],
-  runDir: string,
-  args: readonly string[],
-): CliRun {
-  const list = pairs.map(({ name, source, target }) => `${source.uri} ${target.uri} ${name}`).join('\n');
-  const fixed = ['migrate', '--hosts', '-', '--json', '--run-dir', runDir];
-  return runCli([...fixed, ...args], { t, stdin: `${list}\n` });
-}
-
-/** Its worker processes that live. Linux only. */
-function workersOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
-  return text === '' ? [] : text.split(' ').map(Number);
-}
-
-function phasesOf(run: CliRun): Map<unknown, unknown> {
-  const phases = new Map<unknown, unknown>();
-  for (const event of run.events) if (event.event === 'phase') phases.set(event['pair'], event['to']);
-  return phases;
-}
-
-async function allIn(run: CliRun, pairs: readonly FleetPair[], phase: string): Promise<void> {
-  await until(() => pairs.every(({ name }) => phasesOf(run).get(name) === phase), {
-    timeoutMs: 60_000,
-    what: `all ${phase}: ${run.stderr()}`,
-  });
-}
-
-async function assertMoved({ source, target, traffic }: FleetPair): Promise<void> {
-  await until(() => traffic.stats().refused > 0, { what: 'refused on the source' });
-  const { witness } = await traffic.stop();
-  assert.equal(await ask(target.port, 'GET', WITNESS_KEY), String(witness));
-  assert.equal(await ask(target.port, 'EXISTS', 'redis-cutover:checkpoint', 'redis-cutover:lease'), 0);
-  await assertEqualServers(source.port, target.port);
-}
-
-const summaryOf = (summary: CliEvent, name: string) =>
-  (summary['pairs'] as Readonly<Record<string, unknown>>[]).find(({ pair }) => pair === name);
 
 describe('a fleet', { concurrency: 2 }, () => {
   for (const feed of ['write', 'attach'] as const) {
@@ -184,6 +121,29 @@ describe('a fleet', { concurrency: 2 }, () => {
       assert.equal(await infoNumber(pair.source.port, 'stats', 'sync_full'), 1);
     }
   });
+
+  // the other ways to go wrong take longer: npm run soak -- --fleet 8
+  test('one pair goes wrong in the middle: it alone is reported, the others feel nothing', async (t) => {
+    await poisonedFleet(t, { pairs: 8, poison: 'refusing', rate: 50, watchMs: 500 });
+  });
+
+  for (const diskless of ['yes', 'no']) {
+    test(`a snapshot that is received makes room on its host, loaded or not (diskless: ${diskless})`, async (t) => {
+      const slow = ['--repl-diskless-sync', diskless, '--rdb-key-save-delay', '1000'];
+      const [hung, next] = await fleet(t, 2, 50, slow);
+      assert.ok(hung && next);
+      const run = migrateFleet(t, [hung, next], newRunDir(t), ['--feed', 'write', '--cutover', 'never']);
+      await run.phase('snapshot');
+      hung.target.process.kill('SIGSTOP');
+      atEnd(t, () => void hung.target.process.kill('SIGCONT'));
+      await allIn(run, [next], 'in-sync');
+      assert.equal(phasesOf(run).get(hung.name), 'snapshot');
+      hung.target.process.kill('SIGCONT');
+      await allIn(run, [hung, next], 'in-sync');
+      run.kill('SIGTERM');
+      await ends(run, 130);
+    });
+  }
 
   test('waves: one after the other', async (t) => {
     const pairs = await fleet(t, 3, 50);
