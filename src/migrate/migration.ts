@@ -10,6 +10,7 @@
  */
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerInfo } from '../client/server-info.ts';
 import { ServerSession } from '../client/session.ts';
 import { addressOf, type PairSpec } from '../core/endpoint.ts';
@@ -80,6 +81,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** The newest Valkey whose RDB the reader knows (protocol.md 1.7): decides what a 9.1 sends. */
 const NEWEST_VALKEY = '9.1.0';
 const LOST_TARGET_MS = 3_000;
+/** Behind a copy, until one counts. */
+const EARLY_SAMPLE_MS = 25;
+const EARLY_SAMPLES = 40;
 
 export interface MigrationPorts {
   readonly emit: (event: MigrationEvent) => void;
@@ -925,7 +929,7 @@ export class Migration {
         this.#begun.watch.copied(this.#feed?.keys ?? 0);
         if (this.#phase === 'snapshot') this.#moveTo('catching-up');
         this.#begun.sampler.loaded();
-        this.#sampleNow();
+        void this.#sampleSoon();
       },
       waiting: (reason) => {
         this.#reason = reason;
@@ -1004,11 +1008,17 @@ export class Migration {
     }
   }
 
-  /** A sample is not waited for, and those that follow come at their distance from it. */
-  #sampleNow(): void {
-    this.#sampling?.refresh();
-    this.#written?.tickExpiry();
-    void this.#begun.sampler.sample();
+  /** Behind a copy what the source sent meanwhile is a matter of milliseconds: the first sample that counts is not waited for. */
+  async #sampleSoon(): Promise<void> {
+    const { sampler } = this.#begun;
+    for (let i = 0; i < EARLY_SAMPLES && this.#phase === 'catching-up'; i++) {
+      // those that follow come at their distance from it
+      this.#sampling?.refresh();
+      this.#written?.tickExpiry();
+      await sampler.sample();
+      if (sampler.inRow) return;
+      await delay(EARLY_SAMPLE_MS);
+    }
   }
 
   /** Moves between catching-up and in-sync. */

@@ -59,6 +59,11 @@ export class Sampler {
     this.#gauge.loaded();
   }
 
+  /** True where the latest samples count as in sync, though they may be too few yet. */
+  get inRow(): boolean {
+    return this.#gauge.inRow;
+  }
+
   /** Twice a second: for the rates. */
   measure(): void {
     const now = performance.now();

@@ -19,12 +19,16 @@ export class SyncGauge {
     return this.#inSync;
   }
 
+  /** True where the latest samples count as in sync, though they may be too few yet. */
+  get inRow(): boolean {
+    return this.#row > 0;
+  }
+
   /** Takes a sample; returns whether the pair counts as in sync now. */
   sample(sourceOffset: number, appliedOffset: number, nowMs: number): boolean {
     const earlier = this.#earlier;
     // timers may fire a little early: a sample that comes too soon behind one of the row is not counted
-    const inRow = this.#row > 0;
-    if (earlier !== null && inRow && nowMs - earlier.atMs < SAMPLE_GAP_MS) return this.#inSync;
+    if (earlier !== null && this.inRow && nowMs - earlier.atMs < SAMPLE_GAP_MS) return this.#inSync;
     this.#earlier = { sourceOffset, atMs: nowMs };
     if (earlier === null) return this.#inSync;
     this.#row = appliedOffset >= earlier.sourceOffset ? this.#row + 1 : 0;

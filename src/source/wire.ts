@@ -15,6 +15,10 @@ export interface ByteTaker {
 }
 
 const LINE_BUFFER_BYTES = 16 * 1024;
+/** Behind a read of so many bytes the socket rests. */
+const REST_FROM = 8 * 1024;
+const REST_TO = 64 * 1024;
+const REST_MS = 1;
 const LONGEST_LINE = 8 * 1024;
 /** What is kept here while nobody reads; the kernel's buffers come on top. */
 const MOST_UNREAD = 1 << 20;
@@ -48,7 +52,7 @@ export class Wire {
         buffer: () => wire.#nextBuffer(),
         callback: (length) => {
           wire.#read(length);
-          return true;
+          return !wire.#rests(length);
         },
       },
     });
@@ -125,6 +129,18 @@ export class Wire {
     }
     this.#lastByteAt = Date.now();
     this.#give(() => this.#taker!.commit(length));
+  }
+
+  /**
+   * True where the socket is left alone for a moment: a source hands a snapshot on in pieces of 16 KB, and each costs a turn
+   * of the event loop here and a wake-up there. What comes meanwhile waits in the kernel. Small pieces are news, and
+   * large ones need no rest.
+   */
+  #rests(length: number): boolean {
+    const socket = this.#socket;
+    if (this.#taker === null || socket === null || length < REST_FROM || length > REST_TO) return false;
+    setTimeout(() => socket.resume(), REST_MS);
+    return true;
   }
 
   #chunk(chunk: Buffer): void {
