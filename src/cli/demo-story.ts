@@ -95,7 +95,8 @@ function orAborted<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Va
 async function setStage(keys: number, renderer: Renderer, cleanUps: CleanUps): Promise<Stage> {
   const binary = findServer((text) => renderer.say(text));
   const started = renderer.step('starting two throwaway servers');
-  const source = await startServer({ binary });
+  // the demo is about the move, not about what check would have an operator set first
+  const source = await startServer({ binary, args: ['--repl-backlog-size', '64mb'] });
   cleanUps.push(() => source.stop());
   const target = await startServer({ binary });
   cleanUps.push(() => target.stop());

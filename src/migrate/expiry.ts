@@ -384,11 +384,12 @@ export class Expiry {
   /** All keys that expire, database by database. Returns how many were changed. */
   async #lookAtAll(direction: Direction, stayMs: number | null, signal: AbortSignal): Promise<number> {
     const { session } = this.#request;
-    if (direction === 'release' && this.ttls?.holdsSome === false) return 0;
     let changed = 0;
     // the lease expires, too: of most datasets it is the only key that does
     const leased = Number(await this.#within(session.call('PTTL', LEASE_KEY), signal)) > 0;
     const { keyspace } = await this.#within(session.info('keyspace'), signal);
+    // here, so that a target that does not answer is found before anything is touched
+    if (direction === 'release' && this.ttls?.holdsSome === false) return 0;
     for (const { db, expires: all, expiringHashes } of keyspace) {
       const expires = db === 0 && leased ? all - 1 : all;
       if (expires === 0 && expiringHashes === 0) continue;
