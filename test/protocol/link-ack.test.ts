@@ -60,10 +60,25 @@ describe('the first acknowledgement behind a diskless payload', () => {
       assert.equal(sink.bytes.toString(), `payload${MARK}stream`);
       await stop();
     }
-    assert.deepEqual(
-      acks(source),
-      cuts.map(() => 100),
-    );
+    // on a busy machine the stream may take so long that there is a second one
+    assert.ok(acks(source).length >= cuts.length);
+    assert.ok(acks(source).every((offset) => offset === 100));
+  });
+
+  it('comes again until the stream does: a source whose child has not ended yet takes no notice', async (t) => {
+    ownClock(t);
+    const head = `+FULLRESYNC ${REPLID} 100\r\n$EOF:${MARK}\r\n`;
+    const source = await fakeSource(t, [
+      UP_TO_PSYNC,
+      send(`${head}payload${MARK}`),
+      ACK,
+      ACK,
+      ACK,
+      send('stream'),
+    ]);
+    const sink = new RecordingSink();
+    runLink(t, source.port, { sink });
+    await until(() => sink.bytes.toString() === `payload${MARK}stream`);
   });
 
   it('comes while the sink still loads what came before, and when TLS or a slow start brings it in pieces', async (t) => {
