@@ -30,6 +30,8 @@ import { CheckpointError, InvariantError } from '../core/errors.ts';
 
 const BLOCK_BYTES = 1 << 20;
 const BLOCKS_PER_SEGMENT = 64;
+/** As many as one answer of the target sets free: what is allocated anew piles up until the collector comes round. */
+const MOST_FREE_BLOCKS = 12;
 /** Hex digits of SHA-256 for each line of an index, and for the bytes that it is about. */
 const SUM_LENGTH = 16;
 /** Reception times are kept at this grain: relative TTLs become absolute with an error of at most this. */
@@ -452,7 +454,7 @@ export class Spool {
     const block = this.#memory.get(index);
     if (block === undefined) return;
     this.#memory.delete(index);
-    if (this.#free.length < 4) this.#free.push(block);
+    if (this.#free.length < MOST_FREE_BLOCKS) this.#free.push(block);
   }
 
   #dropFromDisk(index: number): void {
