@@ -9,39 +9,15 @@ import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { ServerSession } from '../../src/client/session.ts';
 import type { RunOptions } from '../../src/core/options.ts';
-import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { compareServers } from '../../src/demo/compare.ts';
 import { DATABASES, loadDataset } from '../../src/demo/dataset.ts';
 import { type DemoServer, startServer } from '../../src/demo/server.ts';
 import { preflight } from '../../src/migrate/preflight.ts';
 import { type Release, serverReleases } from '../helpers/releases.ts';
+import { RUN_OPTIONS } from '../helpers/run-options.ts';
 import { until } from '../helpers/wait.ts';
 
-const OPTIONS: RunOptions = {
-  feed: 'auto',
-  cutover: 'never',
-  stopAtInSync: false,
-  cutoverTimeoutMs: 10_000,
-  sourceFence: true,
-  reverse: true,
-  hooks: {},
-  listen: { host: null, port: 0, advertise: null },
-  flushTarget: true,
-  allowNonempty: false,
-  allowLoss: false,
-  skipUnknown: false,
-  assumeYes: false,
-  fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
-  resumes: null,
-  runDir: '/nowhere',
-  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
-  throttle: NO_THROTTLE,
-  forwardPublish: false,
-  keepSnapshot: false,
-  tuneSource: [],
-  spoolMemoryBytes: 1 << 20,
-  spoolLimitBytes: Number.POSITIVE_INFINITY,
-};
+const OPTIONS: RunOptions = { ...RUN_OPTIONS, flushTarget: true };
 
 /** A release that runs, and a session with it (which never reads its `role`: it plays both sides here). */
 interface Running {

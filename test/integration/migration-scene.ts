@@ -7,13 +7,13 @@ import type { Endpoint } from '../../src/core/endpoint.ts';
 import { CutoverError } from '../../src/core/errors.ts';
 import type { MigrationEvent } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
-import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { loadDataset } from '../../src/demo/dataset.ts';
 import type { DemoServer, ServerOptions } from '../../src/demo/server.ts';
 import { Migration } from '../../src/migrate/migration.ts';
 import { RunFolder } from '../../src/migrate/run-folder.ts';
 import type { RespConnection } from '../../src/resp/connection.ts';
 import { plain, testClient } from '../helpers/client.ts';
+import { RUN_OPTIONS } from '../helpers/run-options.ts';
 import { type Cleanup, testServer } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
 
@@ -40,29 +40,11 @@ export interface SceneServers {
   readonly access?: (target: DemoServer) => Promise<Partial<Endpoint>>;
 }
 
-export const DEFAULT_OPTIONS: Omit<RunOptions, 'runDir'> = {
+export const DEFAULT_OPTIONS: RunOptions = {
+  ...RUN_OPTIONS,
   feed: 'write',
-  cutover: 'never',
-  stopAtInSync: false,
   cutoverTimeoutMs: 500,
-  sourceFence: true,
-  reverse: true,
-  hooks: {},
-  listen: { host: null, port: 0, advertise: null },
-  flushTarget: false,
-  allowNonempty: false,
-  allowLoss: false,
-  skipUnknown: false,
-  assumeYes: false,
-  fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
-  resumes: null,
-  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
-  throttle: NO_THROTTLE,
-  forwardPublish: false,
-  keepSnapshot: false,
-  tuneSource: [],
   spoolMemoryBytes: 8 << 20,
-  spoolLimitBytes: Number.POSITIVE_INFINITY,
 };
 
 /** Both servers up, the source filled, the pair in sync; everything ends with the test. */

@@ -9,39 +9,13 @@ import { type Endpoint, Secret } from '../../src/core/endpoint.ts';
 import { PreflightError } from '../../src/core/errors.ts';
 import type { CheckResult } from '../../src/core/events.ts';
 import type { RunOptions } from '../../src/core/options.ts';
-import { NO_THROTTLE } from '../../src/core/throttle.ts';
 import { type DemoServer, freePort, startServer } from '../../src/demo/server.ts';
 import { assertPreflight, type Preflight, preflight } from '../../src/migrate/preflight.ts';
 import { capabilitiesOf } from '../../src/target/write/capabilities.ts';
 import { serverReleases } from '../helpers/releases.ts';
+import { RUN_OPTIONS } from '../helpers/run-options.ts';
 import { until } from '../helpers/wait.ts';
 import { makeCertificates } from '../protocol/link-support.ts';
-
-const OPTIONS: RunOptions = {
-  feed: 'auto',
-  cutover: 'never',
-  stopAtInSync: false,
-  cutoverTimeoutMs: 10_000,
-  sourceFence: true,
-  reverse: true,
-  hooks: {},
-  listen: { host: null, port: 0, advertise: null },
-  flushTarget: false,
-  allowNonempty: false,
-  allowLoss: false,
-  skipUnknown: false,
-  assumeYes: false,
-  fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
-  resumes: null,
-  runDir: '/nowhere',
-  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
-  throttle: NO_THROTTLE,
-  forwardPublish: false,
-  keepSnapshot: false,
-  tuneSource: [],
-  spoolMemoryBytes: 1 << 20,
-  spoolLimitBytes: Number.POSITIVE_INFINITY,
-};
 
 let sourceServer: DemoServer;
 let targetServer: DemoServer;
@@ -126,7 +100,7 @@ function assertFinding(result: Preflight, name: string, status: CheckResult['sta
 }
 
 const run = (options: Partial<RunOptions> = {}, from = source, to = target): Promise<Preflight> =>
-  preflight(from, to, { ...OPTIONS, ...options });
+  preflight(from, to, { ...RUN_OPTIONS, ...options });
 
 before(async () => {
   [sourceServer, targetServer] = await Promise.all([
@@ -154,7 +128,7 @@ describe('preflight', () => {
   it('asks both servers at once what does not hang on another answer: far servers are checked as fast', async () => {
     const { sessions, waves } = inWaves([source, target]);
     const [slowSource, slowTarget] = sessions;
-    const { checks } = await preflight(slowSource!, slowTarget!, OPTIONS);
+    const { checks } = await preflight(slowSource!, slowTarget!, RUN_OPTIONS);
     assert.ok(checks.length > 30, `${checks.length} checks`);
     // 9 in turn on a quiet 7.0; one question after the other would be more than 60
     assert.ok(waves() <= 12, `${waves()} round trips`);
@@ -341,7 +315,7 @@ describe('preflight', () => {
       'source',
     );
     assertFinding(await run({}, managed), 'source-no-psync', 'refuse', /neither PSYNC nor SYNC/);
-    const commandNames = { ...OPTIONS.commandNames, psync: 'aws_psync' };
+    const commandNames = { ...RUN_OPTIONS.commandNames, psync: 'aws_psync' };
     assertFinding(await run({ commandNames }, managed), 'source-no-psync', 'ok', /allowed/);
   });
 
@@ -521,7 +495,7 @@ describe('preflight', () => {
     await source.call('SET', 'k', 'v');
     await source.call('HSET', 'redis-cutover:lease', 'run', 'other', 'host', 'h', 'pid', '1', 'pair', 'p');
     await until(async () => (await replica.call('EXISTS', 'redis-cutover:lease')) === 1);
-    const resumed = await preflight(source, replica, { ...OPTIONS, resumes: 'own' }, 'attach');
+    const resumed = await preflight(source, replica, { ...RUN_OPTIONS, resumes: 'own' }, 'attach');
     for (const name of ['same-server', 'lease', 'target-role', 'target-empty', 'target-permissions']) {
       assertFinding(resumed, name, 'ok', /./);
     }
@@ -530,11 +504,11 @@ describe('preflight', () => {
 
     // a target that is a master again may be another run's by now
     await replica.call('REPLICAOF', 'NO', 'ONE');
-    const taken = await preflight(source, replica, { ...OPTIONS, resumes: 'own' }, 'attach');
+    const taken = await preflight(source, replica, { ...RUN_OPTIONS, resumes: 'own' }, 'attach');
     assertFinding(taken, 'lease', 'refuse', /run other/);
     assertFinding(taken, 'target-empty', 'ok', /copy of this run/);
 
-    const written = await preflight(source, target, { ...OPTIONS, resumes: 'own' }, 'write');
+    const written = await preflight(source, target, { ...RUN_OPTIONS, resumes: 'own' }, 'write');
     assertFinding(written, 'feed', 'ok', /^write: as the run began/);
     assert.equal(written.facts?.feed, 'write');
   });

@@ -49,6 +49,27 @@ async function compareAndEnd(run: CliRun, source: DemoServer, targetPort: number
   await assertEqualServers(source.port, targetPort, false);
 }
 
+interface Followed {
+  readonly source: DemoServer;
+  readonly target: DemoServer;
+  readonly run: CliRun;
+  /** Ends the traffic, and the run behind a look at both sides. */
+  readonly end: () => Promise<void>;
+}
+
+/** A target that is in sync with a source that is written to. */
+async function followed(t: TestContext, given: DemoServer | Promise<DemoServer>): Promise<Followed> {
+  const [source, target] = [await loaded(t, 2_000), await given];
+  const traffic = await trafficTo(t, source);
+  const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
+  await run.phase('in-sync');
+  const end = async (): Promise<void> => {
+    await traffic.stop();
+    await compareAndEnd(run, source, target.port);
+  };
+  return { source, target, run, end };
+}
+
 const FORGOTTEN = /forgotten our user and the fence/;
 
 /** Waits until the target has some more of the stream. */
@@ -102,25 +123,18 @@ describe('a target in trouble', { concurrency: 3 }, () => {
   });
 
   test('a replica for a while: -READONLY', async (t) => {
-    const [source, target] = [await loaded(t, 1_000), await testServer(t)];
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { source, target, run, end } = await followed(t, testServer(t));
     // a master that is not there: the data stay, the role changes
     await ask(target.port, 'REPLICAOF', '127.0.0.1', 1);
     await note(run, /READONLY.*make it a master again/);
     await ask(target.port, 'REPLICAOF', 'NO', 'ONE');
     await until(() => lastProgress(run)?.['reason'] === null);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
     assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   });
 
   test('not able to persist for a while: -MISCONF', async (t) => {
-    const [source, target] = [await loaded(t, 1_000), await testServer(t)];
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { target, run, end } = await followed(t, testServer(t));
     // a folder in the place of the dump makes every save fail, for root too
     const blocker = join(target.dir, 'dump.rdb');
     mkdirSync(join(blocker, 'x'), { recursive: true });
@@ -130,15 +144,11 @@ describe('a target in trouble', { concurrency: 3 }, () => {
     rmSync(blocker, { recursive: true });
     await ask(target.port, 'BGSAVE');
     await until(() => lastProgress(run)?.['reason'] === null);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
   });
 
   test('busy with a script, then paused by somebody: waited out', async (t) => {
-    const [source, target] = [await loaded(t, 1_000), await testServer(t)];
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { source, target, run, end } = await followed(t, testServer(t));
     await ask(target.port, 'CONFIG', 'SET', 'lua-time-limit', 50);
     const script = ask(target.port, 'EVAL', 'while true do end', 0).catch(String);
     await note(run, /BUSY/);
@@ -150,34 +160,25 @@ describe('a target in trouble', { concurrency: 3 }, () => {
     await ask(target.port, 'CLIENT', 'PAUSE', 2_000, 'ALL');
     await until(() => Number(lastProgress(run)?.['lagSeconds']) > 1);
     await goesOn(target.port);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
     assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   });
 
   test('restarted, and slow to load: -LOADING', async (t) => {
-    const source = await loaded(t, 2_000);
     const options = { args: ['--save', '3600 1'], port: await freePort() };
-    const target = await testServer(t, options);
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { source, target, run, end } = await followed(t, testServer(t, options));
     await ask(target.port, 'SAVE');
     const slowly = ['--key-load-delay', '1000', '--loading-process-events-interval-bytes', '1024'];
     await crashAndRestart(t, target, { ...options, args: [...options.args, ...slowly] });
     await note(run, /LOADING/);
     await until(() => lastProgress(run)?.['reason'] === null, { timeoutMs: 30_000 });
     await goesOn(target.port);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
     assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
   });
 
   test('asleep with commands in flight', async (t) => {
-    const [source, target] = [await loaded(t, 1_000), await testServer(t)];
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { target, run, end } = await followed(t, testServer(t));
     await ask(target.port, 'DEBUG', 'SLEEP', 2);
     target.process.kill('SIGSTOP');
     const applied = Number(lastProgress(run)?.['appliedOffset']);
@@ -185,16 +186,12 @@ describe('a target in trouble', { concurrency: 3 }, () => {
     await run.until(({ event, from, to }) => event === 'phase' && from === 'in-sync' && to === 'catching-up');
     target.process.kill('SIGCONT');
     await until(() => Number(lastProgress(run)?.['appliedOffset']) > applied);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
   });
 
   test('restarted with its data: our user, the fence and the lease are set again, and nothing is copied anew', async (t) => {
-    const source = await loaded(t, 2_000);
     const [target, options] = await targetThatPersists(t, 'always');
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { source, run, end } = await followed(t, target);
     let running = target;
     for (let round = 1; round <= 2; round++) {
       running = await crashAndRestart(t, running, options);
@@ -207,18 +204,13 @@ describe('a target in trouble', { concurrency: 3 }, () => {
       await goesOn(target.port);
     }
     assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
     assert.equal(await ask(target.port, 'SET', 'k', 'v'), 'OK');
   });
 
   test('restarted with an older state: the tail is fetched from the source again', async (t) => {
-    const source = await loaded(t, 2_000);
     const options = { args: ['--save', '3600 1'], port: await freePort() };
-    const target = await testServer(t, options);
-    const traffic = await trafficTo(t, source);
-    const run = migrate(t, [source.uri, target.uri], ['--cutover', 'never']);
-    await run.phase('in-sync');
+    const { source, target, run, end } = await followed(t, testServer(t, options));
     await ask(target.port, 'SAVE');
     const offset = async (): Promise<number> =>
       Number(await ask(target.port, 'HGET', 'redis-cutover:checkpoint', 'offset'));
@@ -229,8 +221,7 @@ describe('a target in trouble', { concurrency: 3 }, () => {
     await note(run, /lost its last seconds/);
     await goesOn(target.port);
     assert.equal(await infoNumber(source.port, 'stats', 'sync_full'), 1);
-    await traffic.stop();
-    await compareAndEnd(run, source, target.port);
+    await end();
   });
 
   for (const when of ['the snapshot', 'the stream'] as const) {

@@ -15,39 +15,15 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Secret } from '../../../src/core/endpoint.ts';
 import type { RunOptions } from '../../../src/core/options.ts';
-import { NO_THROTTLE } from '../../../src/core/throttle.ts';
 import { RunFolder, safeFileName } from '../../../src/migrate/run-folder.ts';
+import { RUN_OPTIONS } from '../../helpers/run-options.ts';
 
 const CANARY = 'S3cretCanary';
 let parent: string;
 let dir: string;
 const opened: RunFolder[] = [];
 
-const options = (): RunOptions => ({
-  feed: 'auto',
-  cutover: 'ask',
-  stopAtInSync: false,
-  cutoverTimeoutMs: 10_000,
-  sourceFence: true,
-  reverse: true,
-  hooks: {},
-  listen: { host: null, port: 0, advertise: null },
-  flushTarget: false,
-  allowNonempty: false,
-  allowLoss: false,
-  skipUnknown: false,
-  assumeYes: false,
-  fleet: { parallelCopies: 4, workers: 0, maxFailures: null, canaryMs: null },
-  resumes: null,
-  runDir: dir,
-  commandNames: { psync: 'PSYNC', sync: 'SYNC', replconf: 'REPLCONF' },
-  throttle: NO_THROTTLE,
-  forwardPublish: false,
-  keepSnapshot: false,
-  tuneSource: [],
-  spoolMemoryBytes: 1,
-  spoolLimitBytes: Number.POSITIVE_INFINITY,
-});
+const options = (): RunOptions => ({ ...RUN_OPTIONS, cutover: 'ask', runDir: dir, spoolMemoryBytes: 1 });
 
 const endpoint = {
   host: 'h',
