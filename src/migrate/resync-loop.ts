@@ -3,12 +3,12 @@
  * says which settings of the source would let one come through. protocol.md 1.11: from the fork on the source keeps
  * what is written in the replica's output buffer, and behind a break what it has still in its backlog decides.
  */
+import { MEGABYTE } from '../core/throttle.ts';
 
 /** So many full copies without ever being in sync: something throws the link off again and again. */
 const MOST_COPIES = 5;
 /** The next copy may take longer, and more may be written in it. */
 const SAFETY = 3;
-const MEGABYTE = 1024 * 1024;
 /** Less is not worth a try. */
 const LEAST_BYTES = 64 * MEGABYTE;
 
