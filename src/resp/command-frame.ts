@@ -121,7 +121,8 @@ function incomplete(needed: number): -1 {
   return -1;
 }
 
-function garbage(what: string, offset: number): SourceError {
+/** Bytes at `offset` that no server sends. */
+export function garbage(what: string, offset: number): SourceError {
   return new SourceError(`the source's stream holds ${what} at offset ${offset}`, {
     code: 'stream-garbage',
     hint: 'bytes were damaged on the way, or a proxy speaks: connect to the server itself and start again',

@@ -1,4 +1,7 @@
-/** Every parser under the fuzzer for some seconds, from a seed of its own each time; `npm run fuzz` goes on for longer. */
+/**
+ * Every parser under the fuzzer for some seconds, always from the same seed, so that a change is judged by what it
+ * changed; `npm run fuzz` goes on for longer, from a new one each time.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +23,7 @@ async function fuzz(t: Cleanup, ...args: readonly string[]): Promise<{ code: unk
 }
 
 it('no parser breaks a rule', async (t) => {
-  const { code, output } = await fuzz(t, '--cases', '1');
+  const { code, output } = await fuzz(t, '--cases', '1', '--seed', '924711737');
   console.log(output.trim());
   assert.equal(code, 0, output);
 });

@@ -17,7 +17,7 @@ import { FORM, type Form } from '../../rdb/forms.ts';
 import { TYPE } from '../../rdb/opcodes.ts';
 import { commandArguments } from '../../resp/arguments.ts';
 import type { CommandBuffer } from '../../resp/command-buffer.ts';
-import { frame, scanArgument, scanCommand } from '../../resp/command-frame.ts';
+import { frame, garbage, scanArgument, scanCommand } from '../../resp/command-frame.ts';
 import { encodeCommand } from '../../resp/encode.ts';
 import { trailingNumber } from '../../resp/stream-scanner.ts';
 import { CHECKPOINT_KEY, type Checkpoint, checkpointFields } from './checkpoint.ts';
@@ -787,11 +787,17 @@ export class StreamWriter {
     if (frame.inline || frame.nameEnd > end) return false;
     const action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
     const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
+    if (isShort(action)) {
+      throw garbage(
+        `a command ${printable(name.toUpperCase(), 30)} of over ${HELD_BYTES >> 20} MiB`,
+        this.offsetAt(base + pos),
+      );
+    }
     // SET key value, without anything behind it, needs nothing
     const isLowered =
       this.#leftOut.has(name) || (this.#lowerings.has(name) && (name !== 'set' || frame.argumentCount > 3));
     const isRewritten = (action !== 'pass' && action !== 'ttl') || isLowered;
-    if (isRewritten && frame.needed > LARGEST_REWRITTEN) throw tooBig(name, base + pos + this.#shift);
+    if (isRewritten && frame.needed > LARGEST_REWRITTEN) throw tooBig(name, this.offsetAt(base + pos));
     if (isRewritten || this.#written?.mustSeeWhole(name) === true) return false;
     const leftOut = this.#leaveOut !== null && this.#leaveOut.judgeBig() !== 'pass';
     this.#passing = {
@@ -885,6 +891,11 @@ export class StreamWriter {
     this.want = Math.max(needed - pos, view.length - pos + 1);
     return pos;
   }
+}
+
+/** Whether a command of this kind has words of a few bytes, from any server. */
+function isShort(action: StreamAction): boolean {
+  return /^(select|multi|exec|consume|replconf)$/.test(action);
 }
 
 /** Whether a command of this kind may change keys, as far as its name says. */

@@ -716,6 +716,21 @@ describe('huge commands', () => {
   });
 });
 
+it('a command that is always short, and announces a gigabyte, is damage; nothing waits for its bytes', async (t) => {
+  for (const head of [
+    '*2\r\n$6\r\nSELECT',
+    '*2\r\n$4\r\nping',
+    '*3\r\n$8\r\nREPLCONF',
+    '*2\r\n$5\r\nMULTI',
+  ]) {
+    const { replay } = await replayTo(t);
+    replay.arrive(Buffer.from(`${head}\r\n$2147483648\r\n`));
+    assert.ok(replay.failure instanceof SourceError, `${head}: ${replay.failure}`);
+    assert.equal(replay.failure.code, 'stream-garbage');
+    assert.match(replay.failure.message, /of over 1 MiB at offset 1000$/);
+  }
+});
+
 it('every split of a stream gives the same commands and offsets', async (t) => {
   const target = await fakeTarget(t);
   const stream = Buffer.concat([
