@@ -15,10 +15,11 @@ import { testClient } from '../helpers/client.ts';
 import { loadSnapshot } from '../helpers/load-snapshot.ts';
 import { randomDataset } from '../helpers/random-dataset.ts';
 import { type Release, serverReleases } from '../helpers/releases.ts';
+import { seedFrom } from '../helpers/seed.ts';
 import { type Cleanup, testServer } from '../helpers/server.ts';
 
 const RUNS = Number(process.env['ROUND_TRIPS'] ?? 6);
-const SEED = Number(process.env['ROUND_TRIP_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const SEED = seedFrom('ROUND_TRIP_SEED', RUNS > 6);
 /** To make what has failed smaller, beside the runs themselves. */
 const LIMIT_MS = 60_000 + RUNS * 5_000;
 

@@ -17,6 +17,7 @@ import { type Command, RespConnection } from '../../src/resp/connection.ts';
 import { asRound } from '../bench/round.ts';
 import { infoField } from '../helpers/client.ts';
 import { type Fault, type FaultProxy, faultProxy } from '../helpers/fault-proxy.ts';
+import { seedFrom } from '../helpers/seed.ts';
 import { type Cleanup, testServer } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
 import { DEFAULT_OPTIONS } from '../integration/migration-scene.ts';
@@ -283,7 +284,7 @@ describe('random programs under random cuts', { concurrency: 2 }, () => {
     test(`feed ${feed}: both sides are equal at the end`, async (t) => {
       const all = await bench(t, feed);
       const seconds = Number(process.env['RANDOM_PROGRAMS'] ?? 0);
-      const seed = Number(process.env['RANDOM_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+      const seed = seedFrom('RANDOM_SEED', seconds > 0);
       t.diagnostic(`RANDOM_SEED=${seed}`);
       let runs = 0;
       let happened = 0;

@@ -9,6 +9,7 @@ import type { DemoServer, ServerOptions } from '../../src/demo/server.ts';
 import { RespConnection } from '../../src/resp/connection.ts';
 import { type CliEvent, type CliOptions, type CliRun, runCli } from '../helpers/cli.ts';
 import { ANSWER_MS, infoField, plain } from '../helpers/client.ts';
+import { seedFrom } from '../helpers/seed.ts';
 import { atEnd, type Cleanup, testServer } from '../helpers/server.ts';
 import { until, within } from '../helpers/wait.ts';
 
@@ -143,8 +144,7 @@ export function note(run: CliRun, message: RegExp, timeoutMs?: number): Promise<
 
 /** Random numbers that a failing test prints: the same seed repeats the same faults. */
 export function seededRandom(t: TestContext): (below: number) => number {
-  const given = Number(process.env['FAULT_SEED']);
-  let state = Number.isInteger(given) && given > 0 ? given : 1 + Math.floor(Math.random() * 2 ** 31);
+  let state = seedFrom('FAULT_SEED');
   t.diagnostic(`FAULT_SEED=${state}`);
   return (below) => {
     // mulberry32
