@@ -36,7 +36,7 @@ if (!existsSync('.servers') && files.some((path) => !path.startsWith('test/unit/
 const { status } = spawnSync(
   process.execPath,
   [
-    ...['--import', 'tsx', '--test', '--test-reporter=spec'],
+    ...['--import', './scripts/late-exit.mjs', '--import', 'tsx', '--test', '--test-reporter=spec'],
     // Integration tests keep three processes busy each.
     '--test-concurrency=2',
     // For a file as a whole, in ms: one that hangs fails instead of holding up the run.
