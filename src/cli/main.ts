@@ -7,6 +7,7 @@ import { crashText, EXIT, type ExitCode, toCutoverError, UsageError } from '../c
 import type { MigrationEvent } from '../core/events.ts';
 import { printable } from '../core/text.ts';
 import { HostListError } from '../fleet/pair-entries.ts';
+import { giveWay } from '../migrate/give-way.ts';
 import { jsonRenderer } from '../ui/json.ts';
 import { checkCommand } from './commands/check.ts';
 import type { Command } from './commands/command.ts';
@@ -45,6 +46,7 @@ export const COMMANDS: readonly Command[] = [
 export async function main(argv: readonly string[]): Promise<ExitCode> {
   const json = argv.includes('--json');
   hideArguments(argv);
+  giveWay.enable();
   for (const stream of [process.stdout, process.stderr]) {
     stream.off('error', ignoreOutputError).on('error', ignoreOutputError);
   }

@@ -6,6 +6,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { assertNever, crashText, InvariantError, toCutoverError } from '../core/errors.ts';
 import type { MigrationEvent } from '../core/events.ts';
+import { giveWay } from '../migrate/give-way.ts';
 import { leftoversOf } from '../migrate/leftovers.ts';
 import { Migration } from '../migrate/migration.ts';
 import { RunFolder } from '../migrate/run-folder.ts';
@@ -23,6 +24,8 @@ import {
 setFlagsFromString('--semi-space-growth-factor=1');
 setFlagsFromString('--no-parallel-scavenge');
 Object.assign(process.report, { reportOnFatalError: false, reportOnSignal: false });
+
+giveWay.enable();
 
 /** Figures need no more; a change of phase is told at once. */
 const STATE_EVERY_MS = 250;

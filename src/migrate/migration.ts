@@ -41,6 +41,7 @@ import { CopyGuard } from './copy-guard.ts';
 import { cutOver, swapRoles } from './cutover.ts';
 import { CutoverKit, fenceLeftNotes } from './cutover-kit.ts';
 import { type Feed, type FeedListener, FeedSwitch } from './feed.ts';
+import { giveWay } from './give-way.ts';
 import { handOver } from './handover.ts';
 import { type CompleteCopy, keptCopyToJournal, reaches, takeUpKeptCopy } from './kept-copy.ts';
 import type { Leftovers } from './leftovers.ts';
@@ -585,7 +586,7 @@ export class Migration {
     const done = work(calledOff.signal);
     this.#cutover = { done, calledOff };
     try {
-      await done;
+      await giveWay.duringCutover(done);
     } finally {
       this.#cutover = null;
       this.#valve.openWide(false);
@@ -1148,6 +1149,8 @@ export class Migration {
     const from = this.#phase;
     assertMove(from, to);
     this.#phase = to;
+    // an attached target takes the snapshot in by itself: we hand it on, and cost little
+    giveWay.copying(this, to === 'snapshot' && this.#written !== null);
     if (to !== 'snapshot' || reason === undefined) this.#reason = reason ?? null;
     this.#voice.moved(from, to, reason);
     void this.#folder?.append({ kind: 'phase', pair: this.pair.name, data: to }).catch(() => undefined);
