@@ -1,16 +1,18 @@
 /**
  * How this process shares a machine with the servers. While a snapshot comes in by commands it steps back: it then works
- * when the servers wait, in longer turns, instead of pushing one of them off its core at each piece. On two cores with both
- * servers a copy takes a tenth less time so; on a machine of its own nothing changes. During a cutover, and as soon as the
- * stream is followed, it has its place again.
+ * when the servers wait, in longer turns, instead of pushing one of them off its core at each piece (docs/benchmarks.md: on
+ * two cores with both servers a copy is done 6 % sooner). During a cutover, and as soon as the stream is followed, it has its
+ * place again.
  *
- * The priority is that of the process (in Linux of its first thread, which does the work), so all its pairs share it. Only where a
- * process may take its place again afterwards (CAP_SYS_NICE: root, mostly) does it step back at all.
+ * It counts where the scheduler weighs us against the servers one by one: in one session, in one container, or with
+ * autogroups off. Elsewhere nothing changes. The priority is that of the process (in Linux of its first thread, which does
+ * the work), so all its pairs share it. Only where a process may take its place again afterwards (CAP_SYS_NICE: root,
+ * mostly) does it step back at all.
  */
 import { readFileSync } from 'node:fs';
 import { constants, getPriority, setPriority } from 'node:os';
 
-/** A sixth of the share of others, where they want all. Less did less, more did not do more (docs/benchmarks.md). */
+/** A sixth of the share of others, where they want all. Less did less, more did hardly more. */
 const STEP_BACK = 7;
 /** Bit of the capability by which a process may raise its priority (capabilities(7)). */
 const CAP_SYS_NICE = 23n;
