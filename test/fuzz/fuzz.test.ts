@@ -22,8 +22,11 @@ async function fuzz(t: Cleanup, ...args: readonly string[]): Promise<{ code: unk
   return { code, output };
 }
 
+/** One that has found something: a SELECT of 2 GB, in the stream that is written. */
+const SEED = '924711737';
+
 it('no parser breaks a rule', async (t) => {
-  const { code, output } = await fuzz(t, '--cases', '1', '--seed', '924711737');
+  const { code, output } = await fuzz(t, '--cases', '1', '--seed', SEED);
   console.log(output.trim());
   assert.equal(code, 0, output);
 });

@@ -8,7 +8,7 @@ import { testServer } from '../helpers/server.ts';
 import { until } from '../helpers/wait.ts';
 import { ask, newRunDir } from './support.ts';
 
-/** CAP_SYS_NICE among what this process may do; the program inherits it. */
+/** CAP_SYS_NICE among what this process may do; the program inherits it, and is not asked: it is what is tested. */
 function mayRaise(): boolean {
   try {
     const status = readFileSync('/proc/self/status', 'latin1');

@@ -51,6 +51,8 @@ const BATCH_COMMANDS = 4096;
 const HELD_BYTES = 1 << 20;
 /** Those that must be held all the same, since they are rewritten, are no longer than this: a string's 512 MiB, and room. */
 const LARGEST_REWRITTEN = 600 << 20;
+/** What has words of a few bytes, from any server. */
+const SHORT_COMMANDS: ReadonlySet<StreamAction> = new Set(['select', 'multi', 'exec', 'consume', 'replconf']);
 /** Options and numbers are no longer than this. */
 const LONGEST_WORD = 32;
 
@@ -787,7 +789,7 @@ export class StreamWriter {
     if (frame.inline || frame.nameEnd > end) return false;
     const action = this.#actions.of(view, frame.nameStart, frame.nameEnd);
     const name = view.toString('latin1', frame.nameStart, frame.nameEnd).toLowerCase();
-    if (isShort(action)) {
+    if (SHORT_COMMANDS.has(action)) {
       throw garbage(
         `a command ${printable(name.toUpperCase(), 30)} of over ${HELD_BYTES >> 20} MiB`,
         this.offsetAt(base + pos),
@@ -891,11 +893,6 @@ export class StreamWriter {
     this.want = Math.max(needed - pos, view.length - pos + 1);
     return pos;
   }
-}
-
-/** Whether a command of this kind has words of a few bytes, from any server. */
-function isShort(action: StreamAction): boolean {
-  return /^(select|multi|exec|consume|replconf)$/.test(action);
 }
 
 /** Whether a command of this kind may change keys, as far as its name says. */
